@@ -1,0 +1,71 @@
+"""From a composed config to the objects of a run."""
+
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from omegaconf import DictConfig
+
+from vae.checks import ConfigError
+from vae.data import ImageDataModule
+from vae.metric.evaluation import Sizes
+from vae.model import LatentModel
+from vae.module import VAEModule
+
+
+def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
+    """The model of a config, with its weights drawn from the default generator."""
+    return LatentModel(
+        image_shape=image_shape,
+        latent_size=config.latent_size,
+        encoder=instantiate(config.network.encoder),
+        decoder=instantiate(config.network.decoder),
+        posterior=instantiate(config.posterior),
+        prior=instantiate(config.prior),
+        likelihood=instantiate(config.likelihood),
+    )
+
+
+def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
+    """The model, its objective, metrics and optimiser.
+
+    Raises:
+        ConfigError: parts that cannot work together.
+    """
+    model = build_model(config, data.image_shape)
+    discrete = data.values == model.likelihood.support
+    sizes = Sizes(data.image_shape, model.latent_size, discrete)
+    return VAEModule(
+        model=model,
+        objective=instantiate(config.objective),
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler) or None,
+        val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
+        test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
+    )
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """Lightning's Trainer with the callbacks and loggers of the config.
+
+    Raises:
+        ConfigError: the trainer refuses its options, as when more devices are asked for than there are.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    callbacks = present(instantiate(config.callback))
+    loggers = present(instantiate(config.logger))
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    try:
+        return instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar)
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, MisconfigurationException | TypeError | ValueError):
+            raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
+        raise
+
+
+def present(group: DictConfig) -> list[Any]:
+    """The members of a group that are not switched off with null."""
+    return [member for member in group.values() if member is not None]

@@ -1,0 +1,45 @@
+"""Checks of what a user typed: each raises one line that names the key, the value and what is allowed."""
+
+import math
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A value or a combination that cannot work. The message is one line, meant for the user."""
+
+
+def check_int(key: str, value: object, minimum: int = 1) -> int:
+    """Return `value` if it is a whole number of at least `minimum`, else raise `ConfigError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{key}={value}: must be a whole number of at least {minimum}")
+    return value
+
+
+def check_number(
+    key: str,
+    value: object,
+    above: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Return `value` as a float if it is finite and within its bounds, else raise `ConfigError`."""
+    bounds = [f"above {above:g}"] if above is not None else []
+    bounds += [f"at least {minimum:g}"] if minimum is not None else []
+    bounds += [f"at most {maximum:g}"] if maximum is not None else []
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if (
+        not good
+        or (above is not None and value <= above)  # type: ignore[operator]
+        or (minimum is not None and value < minimum)  # type: ignore[operator]
+        or (maximum is not None and value > maximum)  # type: ignore[operator]
+    ):
+        raise ConfigError(f"{key}={value}: must be a number {' and '.join(bounds)}".rstrip())
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_choice(key: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`, else raise `ConfigError`."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ConfigError(f"{key}={value}: must be one of {', '.join(allowed)}")
+    return str(value)

@@ -1,0 +1,115 @@
+"""What the commands share: composing with Hydra, and one clear line for whatever goes wrong."""
+
+import functools
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from vae.error_line import error_line
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+
+Task = Callable[[DictConfig], float | None]
+
+
+def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Make a function of a composed config a command, as `hydra.main` does, whose errors are one line.
+
+    Whatever goes wrong, a misspelled key or an exception within, is one line on stderr and exit status 1;
+    the environment variable HYDRA_FULL_ERROR=1 brings the traceback instead.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def job(config: DictConfig) -> float | None:
+            _quiet_false_alarms()
+            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+            if sweeping or wants_traceback:
+                # Hydra records the failure of a sweep's job, and goes on to the next.
+                return task(config)
+            try:
+                return task(config)
+            except Exception as error:
+                # Left to Hydra, this would print a second line, with the overrides.
+                raise SystemExit(_fail(error)) from error
+
+        main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+
+        @functools.wraps(task)
+        def run() -> None:
+            if wants_traceback:
+                return main()
+            try:
+                with _exceptions_come_through():
+                    return main()
+            except Exception as error:
+                raise SystemExit(_fail(error)) from error
+
+        wants_traceback = os.environ.get(FULL_ERROR) == "1"
+        return run
+
+    return decorate
+
+
+def _quiet_false_alarms() -> None:
+    """Silence the warnings of libraries that do not apply here; all others are shown."""
+    for message in (
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
+        "The number of training batches .* is smaller than the logging interval",  # we log at epoch ends too
+        "The '.*_dataloader' does not have many workers",  # batches are slices of memory; workers only cost
+        "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _fail(error: Exception) -> int:
+    print(error_line(error, sys.argv[1:]), file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _exceptions_come_through() -> Iterator[None]:
+    """Have Hydra raise what it would otherwise print in several lines, and exit."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
+
+
+def resume_arguments(argv: list[str]) -> list[str]:
+    """Turn `resume=<run>` into arguments that take up that run's saved config, in place.
+
+    Other overrides apply on top of the saved config, as in `resume=runs/… trainer.max_epochs=100`.
+    """
+    given = [argument for argument in argv[1:] if argument.startswith("resume=")]
+    if not given or given[-1] in ("resume=", "resume=null"):
+        return argv
+    from vae.checks import ConfigError
+    from vae.distributed import rerun_arguments
+    from vae.run import RunDirectory
+
+    run = Path(given[-1].removeprefix("resume="))
+    try:
+        RunDirectory(run).config()
+    except ConfigError as error:
+        print(f"error: resume={error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    others = [argument for argument in argv[1:] if argument not in given]
+    return [argv[0], *rerun_arguments(run), "hydra.output_subdir=null", f"resume='{run.absolute()}'", *others]

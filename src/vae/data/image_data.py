@@ -1,0 +1,167 @@
+"""The LightningDataModule that all image sets share: splits, batches, uint8 → x, binarisation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt8
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vae.checks import ConfigError, check_choice, check_int
+from vae.data.batches import Draw, EvalBatches, TrainBatches
+from vae.random import generator, set_draws
+
+Values = Literal["bytes", "binary"]
+
+
+class ImageSet(NamedTuple):
+    """Images in memory (or in a memory map), and a class label for each (zeros where there are none)."""
+
+    images: UInt8[Tensor, "N C H W"]
+    labels: Int64[Tensor, " N"]
+
+
+class Batch(NamedTuple):
+    """What a step receives. `image` is uint8 until it is on the device, then x as a float in [0, 1]."""
+
+    image: Shaped[Tensor, "B C H W"]
+    label: Int64[Tensor, " B"]
+    key: int
+    counts: bool
+
+
+class ImageSubset(Dataset[Batch]):
+    """Some images of a set. It is asked for whole batches only, so that no image is fetched by itself."""
+
+    def __init__(self, source: ImageSet, members: Int64[Tensor, " M"]):
+        self.source, self.members = source, members
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, position: int) -> Batch:
+        return self.__getitems__(Draw(torch.tensor([position]), 0, True))
+
+    def __getitems__(self, draw: Draw) -> Batch:
+        rows = self.members[draw.positions]
+        return Batch(self.source.images[rows], self.source.labels[rows], draw.key, draw.counts)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """In place of collating: the data set already returns whole batches."""
+    return batch
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """What every image set shares. A set says its `image_shape` and gives its `sources`.
+
+    Args:
+        batch_size: images per optimiser step, over all devices together.
+        eval_batch_size: images per step of validation and test.
+        val_size: images taken out of the training set for validation where the source has no such split.
+        binarize: `none`; `threshold` (x > 0.5); `dynamic` (x ~ Bernoulli(grey value), drawn anew at each
+            use, as in Salakhutdinov & Murray 2008; in evaluation drawn from a fixed seed).
+        seed: of the order and noise of the training batches.
+        split_seed: of the validation split; apart from `seed`, so that runs over seeds share their splits.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        val_size: int = 5000,
+        binarize: str = "none",
+        seed: int = 0,
+        split_seed: int = 0,
+    ):
+        super().__init__()
+        self.batch_size = check_int("data.batch_size", batch_size)
+        self.eval_batch_size = check_int("data.eval_batch_size", eval_batch_size)
+        self.val_size = check_int("data.val_size", val_size)
+        self.binarize = check_choice("data.binarize", binarize, ("none", "threshold", "dynamic"))
+        self.seed = check_int("seed", seed, minimum=0)
+        self.split_seed = check_int("data.split_seed", split_seed, minimum=0)
+        self.subsets: dict[str, ImageSubset] = {}
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), known before any file is read."""
+
+    @abstractmethod
+    def sources(self) -> Mapping[str, ImageSet]:
+        """The images as `train`, `test` and, where the set has it, `val`."""
+
+    @property
+    def values(self) -> Values:
+        """Whether x takes the 256 values of a byte or only 0 and 1."""
+        return "bytes" if self.binarize == "none" else "binary"
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images (once) and split them."""
+        if self.subsets:
+            return
+        sources = dict(self.sources())
+        members = {name: torch.arange(len(source.images)) for name, source in sources.items()}
+        if "val" not in sources:
+            size = len(sources["train"].images)
+            if self.val_size >= size:
+                raise ConfigError(f"data.val_size={self.val_size}: must be below the {size} training images")
+            order = torch.randperm(size, generator=generator("split", self.split_seed))
+            sources["val"] = sources["train"]
+            members["val"], members["train"] = (
+                order[: self.val_size].sort()[0],
+                order[self.val_size :].sort()[0],
+            )
+        self.subsets = {name: ImageSubset(sources[name], members[name]) for name in ("train", "val", "test")}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("train", TrainBatches, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("val", EvalBatches, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader("test", EvalBatches, self.eval_batch_size)
+
+    def _loader(
+        self, split: str, batches: type[TrainBatches] | type[EvalBatches], batch_size: int
+    ) -> DataLoader[Batch]:
+        subset = self.subsets[split]
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # DataLoader's types expect lists of indices here; it hands on whatever the sampler yields.
+        draws: Any = batches(len(subset), batch_size, self.seed, rank, world_size)
+        on_gpu = torch.cuda.is_available()
+        return DataLoader(subset, batch_sampler=draws, collate_fn=_as_it_is, pin_memory=on_gpu)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Set the batch's draws, and turn its bytes into x, on the device."""
+        set_draws(batch.key, batch.image.device)
+        return batch._replace(image=self.to_x(batch.image))
+
+    def to_x(self, image: UInt8[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
+        """Bytes to floats in [0, 1], binarised if so configured (drawing from the default generator)."""
+        x = image.float().div_(255)
+        if self.binarize == "threshold":
+            return (x > 0.5).float()
+        return torch.bernoulli(x) if self.binarize == "dynamic" else x
+
+    def images(self, split: str, count: int) -> tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]:
+        """The first `count` images of a split as x, with their labels, the same at every call."""
+        subset = self.subsets[split]
+        rows = subset.members[:count]
+        with torch.random.fork_rng(devices=[]):
+            set_draws(self.split_seed, torch.device("cpu"))
+            return self.to_x(subset.source.images[rows]), subset.source.labels[rows]
+
+    def train_mean(self) -> Float[Tensor, "C H W"]:
+        """The mean of x over the training images, in chunks, so that memory stays bounded."""
+        subset = self.subsets["train"]
+        total = torch.zeros(self.image_shape, dtype=torch.float64)
+        for rows in subset.members.split(4096):
+            x = subset.source.images[rows].float().div_(255)
+            total += ((x > 0.5).float() if self.binarize == "threshold" else x).sum(0, dtype=torch.float64)
+        return (total / len(subset)).float()

@@ -1,0 +1,47 @@
+"""Several processes for one run."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from vae.run import RunDirectory
+
+CHILD = "VAE_CHILD_OF_RUN"
+
+
+def is_child() -> bool:
+    """Whether this process is a further rank that the first one started."""
+    return CHILD in os.environ
+
+
+@contextmanager
+def children_run_this_config(run: RunDirectory) -> Iterator[None]:
+    """Inside, the ranks that Lightning starts get this run's resolved config and this run's directory.
+
+    By itself Lightning (2.6) repeats this process's command line in the children. Of a sweep that is the
+    whole sweep, `-m` included, which would then run again in every rank, in folders of its own and, with
+    an adaptive sweeper, with other hyper-parameters. So for the time of the run the command line is one
+    that reads the saved config, and Hydra's singleton, from which Lightning would add a directory, is set
+    aside. The environment is put back, so that one job's rank and port do not leak into the next.
+    """
+    argv, environment, hydra = list(sys.argv), dict(os.environ), HydraConfig.instance().cfg
+    sys.argv = [argv[0], *rerun_arguments(run.path), "hydra.output_subdir=null"]
+    HydraConfig.instance().cfg = None
+    os.environ[CHILD] = str(run.path)
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        HydraConfig.instance().cfg = hydra
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def rerun_arguments(run: Path) -> list[str]:
+    """Hydra's arguments with which train.py works on a run's saved config, in that run's directory."""
+    run = run.absolute()
+    return [f"--config-path={run / '.hydra'}", "--config-name=config", f"hydra.run.dir='{run}'"]

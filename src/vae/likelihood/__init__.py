@@ -1,0 +1,1 @@
+"""Decoder output → p(x|z), as a torch distribution over x."""

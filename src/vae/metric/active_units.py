@@ -1,0 +1,39 @@
+"""How many latents the posterior uses."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from vae.checks import check_number
+from vae.metric.evaluation import Evaluation, Sizes
+
+
+class ActiveUnits(Metric):
+    """active_units = #{d : Var_x(E_q[z_d|x]) > threshold} (Burda et al. 2016, section 5.1)."""
+
+    full_state_update = False
+    total: Tensor
+    squares: Tensor
+    count: Tensor
+
+    def __init__(self, sizes: Sizes, threshold: float = 0.01):
+        super().__init__()
+        self.threshold = check_number("metric.active_units.threshold", threshold, minimum=0)
+        for name in ("total", "squares"):
+            self.add_state(name, torch.zeros(sizes.latent_size, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, batch: Evaluation) -> None:
+        """Add one batch."""
+        mean = batch.posterior_mean.double()
+        self.total += mean.sum(0)
+        self.squares += mean.square().sum(0)
+        self.count += len(mean)
+
+    def variances(self) -> Tensor:
+        """Var_x(E_q[z_d|x]) of each latent, shape (D,)."""
+        return self.squares / self.count - (self.total / self.count).square()
+
+    def compute(self) -> dict[str, Tensor]:
+        """The number of active latents so far."""
+        return {"active_units": (self.variances() > self.threshold).sum().double()}

@@ -1,0 +1,141 @@
+"""VAEModule: the VAE and its ELBO as a Lightning training step, with logging and the optimiser."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from vae.data import Batch
+from vae.logger.metrics_csv import MetricsCSV
+from vae.metric.evaluation import Evaluation
+from vae.model import LatentModel
+from vae.objective.objective import Objective
+from vae.objective.terms import Terms
+
+
+class VAEModule(LightningModule):
+    """Minimises an objective over the terms of a LatentModel, and measures the bound at β = 1.
+
+    Nothing is logged per step: the step's numbers are added up on the device, and their means go to the
+    loggers every `trainer.log_every_n_steps` steps, which is all that keeps the step as fast as a plain loop.
+
+    Args:
+        model: the model.
+        objective: Terms, step → loss; a `vae.objective.objective.Objective`.
+        optimizer: parameters → optimiser.
+        scheduler: None, or optimiser → learning-rate scheduler, stepped every epoch.
+        val_metrics: metrics of `vae.metric`, by name, for the validation images.
+        test_metrics: the same for the test images.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        objective: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        val_metrics: Mapping[str, Metric] | None = None,
+        test_metrics: Mapping[str, Metric] | None = None,
+    ):
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
+        self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
+        self.latest: dict[str, float] = {}
+        self._sums = torch.zeros(3)
+        self._steps = 0
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            # A checkpoint, if there is one, is restored after this.
+            self.model.start_from_mean(self.trainer.datamodule.train_mean())  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.state.fn == "fit":
+            for logger in self.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.continue_after(checkpoint["global_step"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        q = self.model.encode(batch.image)
+        terms = self.model.terms(batch.image, q, self.objective.k, self.objective.kl_needed)
+        loss = self.objective(terms, self.trainer.global_step)
+        self._add(loss, terms)
+        return loss
+
+    @torch.no_grad()
+    def _add(self, loss: Tensor, terms: Terms) -> None:
+        numbers = torch.stack((loss.detach(), terms.distortion.mean(), terms.rate.mean()))
+        self._sums = numbers if self._steps == 0 else self._sums + numbers
+        self._steps += 1
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        if self._steps == self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+            self._log_means()
+
+    def _log_means(self) -> None:
+        """Send the means since the last call, over steps and ranks, to the loggers."""
+        means = self.trainer.strategy.reduce(self._sums / self._steps, reduce_op="mean")
+        loss, distortion, rate = means.tolist()
+        self._steps = 0
+        self._log_now(
+            {
+                "train/loss": loss,
+                "train/elbo": -(distortion + rate),
+                "train/distortion": distortion,
+                "train/rate": rate,
+            }
+        )
+
+    def _log_now(self, numbers: dict[str, float]) -> None:
+        self.latest |= numbers
+        row = {**numbers, "epoch": self.current_epoch}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.trainer.global_step)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch, self.test_metrics)
+
+    def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> None:
+        if not batch.counts:
+            return
+        x, q = batch.image, self.model.encode(batch.image)
+        terms = self.model.terms(x, q, self.objective.k, kl="if_any")
+        evaluation = Evaluation(
+            model=self.model,
+            x=x,
+            loss=self.objective(terms, self.trainer.global_step),
+            terms=terms,
+            posterior_mean=q.mean,
+            reconstruction=self.model.decode(q.mean).mean,
+        )
+        for metric in metrics.values():
+            metric.update(evaluation)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test", self.test_metrics)
+
+    def _log_metrics(self, stage: str, metrics: Mapping[str, Metric]) -> None:
+        values = {f"{stage}/{name}": v for m in metrics.values() for name, v in m.compute().items()}
+        for metric in metrics.values():
+            metric.reset()
+        # Already the same on every rank: the metrics synchronise when they are computed.
+        self.log_dict({name: value.float() for name, value in values.items()}, logger=False)
+        self._log_now({name: float(value) for name, value in values.items()})

@@ -1,0 +1,24 @@
+"""The activations that networks may be configured with, by name."""
+
+from torch import nn
+
+from vae.checks import check_choice
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A new layer of the activation called `name`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return ACTIVATIONS[check_choice("network.activation", name, ACTIVATIONS)]()

@@ -1,0 +1,74 @@
+"""`network=mlp`: fully connected layers both ways."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae.checks import check_int
+from vae.network.activation import activation_layer
+
+
+def _hidden_layers(sizes: Sequence[int], activation: str) -> list[nn.Module]:
+    for size in sizes[1:]:
+        check_int("network.hidden_sizes", size)
+    return [
+        layer
+        for size_in, size_out in pairwise(sizes)
+        for layer in (nn.Linear(size_in, size_out), activation_layer(activation))
+    ]
+
+
+class MLPEncoder(nn.Module):
+    """Image → features: one hidden layer for each of `hidden_sizes`, each followed by the activation.
+
+    With no hidden sizes the features are the pixels, and the encoder is linear in x.
+
+    Args:
+        image_shape: (C, H, W).
+        hidden_sizes: widths, from the image inwards.
+        activation: a name in `vae.network.activation`.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], hidden_sizes: Sequence[int], activation: str):
+        super().__init__()
+        sizes = [prod(image_shape), *hidden_sizes]
+        self.features = sizes[-1]
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(sizes, activation))
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+        return self.layers(x)
+
+
+class MLPDecoder(nn.Module):
+    """z → likelihood parameters: the encoder's hidden sizes in reverse, then a linear output.
+
+    Args:
+        latent_size: D.
+        param_shape: (P, H, W), what the likelihood asks for.
+        hidden_sizes: the encoder's widths, from the image inwards.
+        activation: a name in `vae.network.activation`.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        param_shape: tuple[int, int, int],
+        hidden_sizes: Sequence[int],
+        activation: str,
+    ):
+        super().__init__()
+        sizes = [latent_size, *reversed(hidden_sizes)]
+        self.output = nn.Linear(sizes[-1], prod(param_shape))
+        self.layers = nn.Sequential(*_hidden_layers(sizes, activation), self.output, nn.Unflatten(1, param_shape))
+
+    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
+        return self.layers(z)
+
+    @torch.no_grad()
+    def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
+        """Start the output at `params`, so that training need not first find the mean image."""
+        self.output.bias.copy_(params.flatten())

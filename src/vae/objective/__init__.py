@@ -1,0 +1,1 @@
+"""Terms → the loss to minimise, and the schedules of its weights."""

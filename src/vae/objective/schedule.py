@@ -1,0 +1,45 @@
+"""β as a pure function of the optimiser step, so that resuming a run changes nothing."""
+
+from vae.checks import check_int, check_number
+
+
+class Constant:
+    """β(step) = value."""
+
+    def __init__(self, value: float = 1.0):
+        self.value = check_number("objective.beta", value, minimum=0)
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+class Linear:
+    """β rises linearly from `start` to `end` over the first `steps` steps and stays there.
+
+    Source: S. Bowman et al., Generating sentences from a continuous space, 2016, section 3.1.
+    """
+
+    def __init__(self, steps: int, start: float = 0.0, end: float = 1.0):
+        self.steps = check_int("objective.beta.steps", steps)
+        self.start = check_number("objective.beta.start", start, minimum=0)
+        self.end = check_number("objective.beta.end", end, minimum=0)
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+
+
+class Cyclical:
+    """β rises linearly from `start` to `end` over the first `rise` of each period of `steps` steps, then holds.
+
+    Source: H. Fu et al., Cyclical annealing schedule, 2019, equation 6.
+    """
+
+    def __init__(self, steps: int, rise: float = 0.5, start: float = 0.0, end: float = 1.0):
+        self.steps = check_int("objective.beta.steps", steps)
+        self.rise = check_number("objective.beta.rise", rise, above=0, maximum=1)
+        self.start = check_number("objective.beta.start", start, minimum=0)
+        self.end = check_number("objective.beta.end", end, minimum=0)
+
+    def __call__(self, step: int) -> float:
+        phase = (step % self.steps) / self.steps
+        return self.start + (self.end - self.start) * min(phase / self.rise, 1.0)

@@ -1,0 +1,51 @@
+"""What one forward pass yields: all that the ELBO, the IWAE bound and the NLL are made of."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Log-densities in nats, summed over pixels or latents, for K draws z ~ q(z|x) of each of B images.
+
+    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form, only
+    where it was asked for and there is one.
+    """
+
+    log_px_z: Float[Tensor, "K B"]
+    log_pz: Float[Tensor, "K B"]
+    log_qz: Float[Tensor, "K B"]
+    kl: Float[Tensor, " B"] | None = None
+
+    @property
+    def log_w(self) -> Float[Tensor, "K B"]:
+        """The log importance weights log p(x, z) − log q(z|x) (Burda et al. 2016, equation 8)."""
+        return self.log_px_z + self.log_pz - self.log_qz
+
+    @property
+    def distortion(self) -> Float[Tensor, " B"]:
+        """−E_q[log p(x|z)], the mean over the draws."""
+        return -self.log_px_z.mean(0)
+
+    @property
+    def sampled_rate(self) -> Float[Tensor, " B"]:
+        """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
+        return (self.log_qz - self.log_pz).mean(0)
+
+    @property
+    def rate(self) -> Float[Tensor, " B"]:
+        """KL(q‖p) for reports: in closed form where `kl` is there, else the Monte Carlo estimate."""
+        return self.sampled_rate if self.kl is None else self.kl
+
+    @property
+    def elbo(self) -> Float[Tensor, " B"]:
+        """−(distortion + rate), the bound at β = 1 (Kingma & Welling 2014, equation 3)."""
+        return -(self.distortion + self.rate)
+
+    @property
+    def iwae_bound(self) -> Float[Tensor, " B"]:
+        """log (1/K) Σ_k w_k, the K-sample bound (Burda et al. 2016, equation 8)."""
+        return self.log_w.logsumexp(0) - math.log(len(self.log_px_z))

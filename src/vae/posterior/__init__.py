@@ -1,0 +1,1 @@
+"""Features → q(z|x), as a torch distribution over z."""

@@ -1,0 +1,25 @@
+"""`posterior=diagonal_gaussian`: q(z|x) = N(μ(x), diag σ²(x))."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+
+class DiagonalGaussian(nn.Module):
+    """q(z|x) = N(z; μ, diag σ²), with μ and ln σ linear in the features.
+
+    Draws are reparameterised, z = μ + σε with ε ~ N(0, I) (Kingma & Welling 2014, section 2.4).
+
+    Args:
+        features: F, the width of the encoder's output.
+        latent_size: D.
+    """
+
+    def __init__(self, features: int, latent_size: int):
+        super().__init__()
+        self.mean_and_log_scale = nn.Linear(features, 2 * latent_size)
+
+    def forward(self, features: Float[Tensor, "B F"]) -> Independent:
+        """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
+        mean, log_scale = self.mean_and_log_scale(features).float().chunk(2, dim=-1)
+        return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)

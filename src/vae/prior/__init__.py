@@ -1,0 +1,1 @@
+"""p(z), as a torch distribution over z."""

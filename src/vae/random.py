@@ -1,0 +1,30 @@
+"""Every random draw of a run is a function of its seed and of what is drawn, never of what was drawn before.
+
+A batch carries its key; before the batch is used, the generators are set from it. So the same draws come
+after a resume, on any number of evaluating ranks, and whatever callbacks drew in between.
+"""
+
+import hashlib
+
+import torch
+
+
+def draw_key(*parts: int | str) -> int:
+    """A 63-bit seed for the stream named by `parts`, for example ("train", seed, epoch, batch, rank).
+
+    Keys are BLAKE2b digests, so that neighbouring parts give unrelated streams.
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def set_draws(key: int, device: torch.device) -> None:
+    """Start the default generators of the CPU and of `device` at `key`."""
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(key)
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator of its own for the stream named by `parts`."""
+    return torch.Generator().manual_seed(draw_key(*parts))

@@ -1,0 +1,58 @@
+"""Train a variational autoencoder: python train.py [group=option …] [key=value …]."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from vae.cli import command, resume_arguments
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("train")
+def train(config: "DictConfig") -> float | None:
+    """Compose, instantiate, fit, test from the best checkpoint; return the metric that a sweep maximises."""
+    # Here and not above, so that `python train.py --help` need not wait for torch.
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+    from omegaconf import OmegaConf
+
+    from vae.build import build_module, build_trainer
+    from vae.distributed import children_run_this_config, is_child
+    from vae.run import RunDirectory, closing_lines, finish_loggers
+
+    started = time.monotonic()
+    run = RunDirectory(config.paths.run)
+    OmegaConf.resolve(config)
+    checkpoint = run.last_checkpoint() if config.resume else None
+    seed_everything(config.seed, verbose=False)
+    data = instantiate(config.data)
+    module = build_module(config, data)
+    if not is_child():
+        run.write_config(config)
+
+    with children_run_this_config(run):
+        trainer = build_trainer(config)
+        try:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(dict(config))
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+            trainer.test(module, data, ckpt_path=run.checkpoint("best"), weights_only=True, verbose=False)
+        finally:
+            finish_loggers(trainer)
+
+    metrics = module.latest | {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if trainer.is_global_zero:
+        run.write_metrics(metrics)
+        print(closing_lines(run, metrics))
+    return metrics.get(config.sweep_metric)
+
+
+if __name__ == "__main__":
+    sys.argv = resume_arguments(sys.argv)
+    train()
