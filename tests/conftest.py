@@ -1,0 +1,41 @@
+"""Shape annotations are checked while testing, and every test starts from the same draws."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("vae", "typechecking.typechecked")
+
+import torch  # noqa: E402  the hook must come before anything that imports vae
+from hydra import compose, initialize_config_dir  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+
+from vae import cli  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Identities are checked in double precision, so that a tolerance can be small."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose conf/train.yaml with overrides, as train.py would, into a run directory in tmp_path."""
+
+    def compose_train(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+            return compose("train", [*overrides, f"paths.run={tmp_path}", "name=test"])
+
+    return compose_train
