@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
+from vae.precision import full_precision
+
 
 class Bernoulli(nn.Module):
     """`likelihood=bernoulli`: log p(x|z) = Σ_pixels [x ln p + (1 − x) ln(1 − p)], p = sigmoid(decoder).
@@ -26,7 +28,9 @@ class Bernoulli(nn.Module):
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
         """The distribution over x, of event shape (C, H, W)."""
-        return Independent(TorchBernoulli(logits=params.float(), validate_args=False), 3, validate_args=False)
+        return Independent(
+            TorchBernoulli(logits=full_precision(params), validate_args=False), 3, validate_args=False
+        )
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`, kept within 0.001 of 0 and 1."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vae.checks import ConfigError, check_number
+from vae.precision import full_precision
 
 
 class Gaussian(nn.Module):
@@ -31,7 +32,7 @@ class Gaussian(nn.Module):
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
         """The distribution over x, of event shape (C, H, W)."""
-        mean = params.float()
+        mean = full_precision(params)
         return Independent(Normal(mean, mean.new_tensor(self.sigma), validate_args=False), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
@@ -70,7 +71,7 @@ class GaussianLearned(nn.Module):
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
         """The distribution over x, of event shape (C, H, W)."""
-        return Independent(Normal(params.float(), self.sigma, validate_args=False), 3, validate_args=False)
+        return Independent(Normal(full_precision(params), self.sigma, validate_args=False), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`."""

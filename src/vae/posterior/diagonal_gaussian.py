@@ -4,6 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vae.precision import full_precision
+
 
 class DiagonalGaussian(nn.Module):
     """q(z|x) = N(z; μ, diag σ²), with μ and ln σ linear in the features.
@@ -21,5 +23,5 @@ class DiagonalGaussian(nn.Module):
 
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
         """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
-        mean, log_scale = self.mean_and_log_scale(features).float().chunk(2, dim=-1)
+        mean, log_scale = full_precision(self.mean_and_log_scale(features)).chunk(2, dim=-1)
         return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
