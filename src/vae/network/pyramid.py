@@ -1,0 +1,95 @@
+"""The sizes of feature maps from the image inwards, which encoder and decoder walk in opposite directions."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae.checks import ConfigError, check_int
+
+SMALLEST = 4
+"""Sides are halved until none is above this."""
+
+
+class Level(NamedTuple):
+    """Feature maps of one resolution: how many, and their height and width."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def pyramid(shape: tuple[int, int, int], base_width: int, max_width: int, depth: int | None = None) -> list[Level]:
+    """The image itself, then a level for each halving, of `base_width` channels and then twice as many each.
+
+    Sides are halved, rounding down, until none is above 4 (but at least once), or exactly `depth` times. A
+    side of 1 stays.
+
+    Args:
+        shape: (C, H, W) of the image.
+        base_width: channels after the first halving.
+        max_width: where doubling the channels stops.
+        depth: the number of halvings, or None to find it from the size.
+
+    Raises:
+        ConfigError: a width or depth that cannot be.
+    """
+    check_int("network.base_width", base_width)
+    check_int("network.max_width", max_width, minimum=base_width)
+    side = max(shape[1:])
+    if depth is None:
+        depth = next(n for n in range(1, 64) if side >> n <= SMALLEST)
+    elif check_int("network.depth", depth) > max(side.bit_length() - 1, 1):
+        most = max(side.bit_length() - 1, 1)
+        raise ConfigError(f"network.depth={depth}: an image of {shape[1]}×{shape[2]} can be halved {most} times")
+    levels = [Level(*shape)]
+    for n in range(depth):
+        _, height, width = levels[-1]
+        levels.append(Level(min(base_width << n, max_width), max(height // 2, 1), max(width // 2, 1)))
+    return levels
+
+
+def halve(outer: Level, inner: Level) -> nn.Conv2d:
+    """The strided convolution from a level to the next one inwards; an axis of size 1 is left as it is."""
+    kernel, stride, padding = _geometry(outer)
+    return nn.Conv2d(outer.channels, inner.channels, kernel, stride, padding)
+
+
+def double(inner: Level, outer: Level) -> nn.ConvTranspose2d:
+    """The transpose of `halve`: from a level to the next one outwards, odd sizes restored."""
+    kernel, stride, padding = _geometry(outer)
+    odd = (outer.height % 2 * (stride[0] - 1), outer.width % 2 * (stride[1] - 1))
+    return nn.ConvTranspose2d(inner.channels, outer.channels, kernel, stride, padding, odd)
+
+
+def _geometry(outer: Level) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Kernel, stride and padding that halve the sides of a level, rounding down.
+
+    The kernel, 4, is a multiple of the stride, so that in the transpose every pixel is reached by equally
+    many inputs (Odena et al. 2016, Deconvolution and checkerboard artifacts).
+    """
+    tall, wide = outer.height > 1, outer.width > 1
+    return (4 if tall else 1, 4 if wide else 1), (2 if tall else 1, 2 if wide else 1), (int(tall), int(wide))
+
+
+class PixelBias(nn.Module):
+    """Adds a learned bias to each pixel of each map, so that the output can start at the mean image."""
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, maps: Float[Tensor, "N P H W"]) -> Float[Tensor, "N P H W"]:
+        return maps + self.bias
+
+
+class MemoryFormat(nn.Module):
+    """Lays feature maps out as NHWC (`channels_last`, the faster one for convolutions) or as NCHW."""
+
+    def __init__(self, channels_last: bool):
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def forward(self, maps: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+        return maps.contiguous(memory_format=self.memory_format)
