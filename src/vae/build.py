@@ -7,7 +7,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
-from vae.checks import ConfigError
+from vae.checks import ConfigError, check_int
 from vae.data import ImageDataModule
 from vae.metric.evaluation import Sizes
 from vae.model import LatentModel
@@ -54,6 +54,8 @@ def build_trainer(config: DictConfig) -> Trainer:
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
+        check_int(f"trainer.{key}", config.trainer[key], minimum)
     callbacks = present(instantiate(config.callback))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)

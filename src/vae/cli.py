@@ -1,6 +1,7 @@
 """What the commands share: composing with Hydra, and one clear line for whatever goes wrong."""
 
 import functools
+import logging
 import os
 import secrets
 import sys
@@ -34,7 +35,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def job(config: DictConfig) -> float | None:
-            _quiet_false_alarms()
+            _quiet_libraries()
             sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
             if sweeping or wants_traceback:
                 # Hydra records the failure of a sweep's job, and goes on to the next.
@@ -63,8 +64,11 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _quiet_false_alarms() -> None:
-    """Silence the warnings of libraries that do not apply here; all others are shown."""
+def _quiet_libraries() -> None:
+    """Silence what libraries say at every run, and their warnings that do not apply here; all others are shown."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
         "The number of training batches .* is smaller than the logging interval",  # we log at epoch ends too

@@ -44,7 +44,9 @@ def _composition(error: HydraException, chain: list[BaseException], arguments: S
     text = str(error)
     if match := re.match(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", text):
         return _unknown_key(match[1].lstrip("+~"), arguments)
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*)", text, re.S):
+    if match := re.search(
+        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\n((?:\t\S+\n?)+)", text
+    ):
         options = match[3].split()
         near = difflib.get_close_matches(match[2], options, 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -136,6 +136,6 @@ class VAEModule(LightningModule):
         values = {f"{stage}/{name}": v for m in metrics.values() for name, v in m.compute().items()}
         for metric in metrics.values():
             metric.reset()
-        # Already the same on every rank: the metrics synchronise when they are computed.
-        self.log_dict({name: value.float() for name, value in values.items()}, logger=False)
+        # The same on every rank already, as metrics synchronise when computed; Lightning warns without sync_dist.
+        self.log_dict({name: value.float() for name, value in values.items()}, logger=False, sync_dist=True)
         self._log_now({name: float(value) for name, value in values.items()})

@@ -8,13 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae.checks import check_int
+from vae.checks import ConfigError, check_int
 from vae.network.activation import activation_layer
 
 
-def _hidden_layers(sizes: Sequence[int], activation: str) -> list[nn.Module]:
-    for size in sizes[1:]:
+def _check_sizes(hidden_sizes: Sequence[int]) -> None:
+    if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Sequence):
+        raise ConfigError(f"network.hidden_sizes={hidden_sizes}: must be a list of whole numbers, as in [200,200]")
+    for size in hidden_sizes:
         check_int("network.hidden_sizes", size)
+
+
+def _hidden_layers(sizes: Sequence[int], activation: str) -> list[nn.Module]:
     return [
         layer
         for size_in, size_out in pairwise(sizes)
@@ -35,6 +40,7 @@ class MLPEncoder(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], hidden_sizes: Sequence[int], activation: str):
         super().__init__()
+        _check_sizes(hidden_sizes)
         sizes = [prod(image_shape), *hidden_sizes]
         self.features = sizes[-1]
         self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(sizes, activation))
@@ -61,6 +67,7 @@ class MLPDecoder(nn.Module):
         activation: str,
     ):
         super().__init__()
+        _check_sizes(hidden_sizes)
         sizes = [latent_size, *reversed(hidden_sizes)]
         self.output = nn.Linear(sizes[-1], prod(param_shape))
         self.layers = nn.Sequential(*_hidden_layers(sizes, activation), self.output, nn.Unflatten(1, param_shape))
