@@ -17,7 +17,7 @@ def grid(images: Float[Tensor, "N C H W"], columns: int) -> Float[Tensor, "C2 H2
     """Images side by side, row by row, enlarged by a whole factor if they are small."""
     factor = max(1, round(SIDE / max(images.shape[-2:])))
     enlarged = images.clamp(0, 1).repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return make_grid(enlarged, nrow=columns, padding=2, pad_value=0.5)
+    return make_grid(enlarged, nrow=columns, padding=4, pad_value=0.5)
 
 
 def reconstructions(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "C2 H2 W2"]:
