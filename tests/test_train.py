@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from omegaconf import OmegaConf
 
+from conftest import REPOSITORY
 from vae import load_model
 
 QUICK = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_sizes=[32]", "latent_size=2"]
