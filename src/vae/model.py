@@ -87,6 +87,7 @@ class LatentModel(nn.Module):
             q: q(z|x) of each, as `encode` gives it (for a denoising model, of the corrupted images).
             k: draws of z for each.
             kl: whether `Terms.kl` is `required`, wanted `if_any` closed form exists, or to be left out (`none`).
+                With a required KL the densities of z are left out, as no training objective uses both.
 
         Raises:
             ConfigError: the KL is required and there is no closed form for this pair.
@@ -95,8 +96,8 @@ class LatentModel(nn.Module):
         z = q.rsample(torch.Size((k,)))  # (K, B, D)
         return Terms(
             log_px_z=self.decode(z).log_prob(x),
-            log_pz=p.log_prob(z),
-            log_qz=q.log_prob(z),
+            log_pz=None if kl == "required" else p.log_prob(z),
+            log_qz=None if kl == "required" else q.log_prob(z),
             kl=None if kl == "none" else analytic_kl(q, p, required=kl == "required"),
         )
 

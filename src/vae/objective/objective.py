@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from vae.objective.terms import Terms
 
 KL = Literal["required", "if_any", "none"]
-"""Whether `Terms.kl` is required, wanted if there is a closed form, or left out."""
+"""Whether `Terms.kl` is required (then the densities of z are left out), wanted if there is a closed form, or
+left out."""
 
 
 class Objective(nn.Module, ABC):

@@ -11,19 +11,26 @@ from torch import Tensor
 class Terms:
     """Log-densities in nats, summed over pixels or latents, for K draws z ~ q(z|x) of each of B images.
 
-    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form, only
-    where it was asked for and there is one.
+    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form. The
+    last three are None where they were not asked for, since what is not needed is not computed.
     """
 
     log_px_z: Float[Tensor, "K B"]
-    log_pz: Float[Tensor, "K B"]
-    log_qz: Float[Tensor, "K B"]
+    log_pz: Float[Tensor, "K B"] | None = None
+    log_qz: Float[Tensor, "K B"] | None = None
     kl: Float[Tensor, " B"] | None = None
 
     @property
     def log_w(self) -> Float[Tensor, "K B"]:
         """The log importance weights log p(x, z) − log q(z|x) (Burda et al. 2016, equation 8)."""
-        return self.log_px_z + self.log_pz - self.log_qz
+        return self.log_px_z - self._log_ratio
+
+    @property
+    def _log_ratio(self) -> Float[Tensor, "K B"]:
+        """log q(z|x) − log p(z)."""
+        assert self.log_qz is not None, "the densities of z were not asked for"
+        assert self.log_pz is not None, "the densities of z were not asked for"
+        return self.log_qz - self.log_pz
 
     @property
     def distortion(self) -> Float[Tensor, " B"]:
@@ -33,7 +40,7 @@ class Terms:
     @property
     def sampled_rate(self) -> Float[Tensor, " B"]:
         """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
-        return (self.log_qz - self.log_pz).mean(0)
+        return self._log_ratio.mean(0)
 
     @property
     def rate(self) -> Float[Tensor, " B"]:
