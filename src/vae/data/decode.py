@@ -1,0 +1,137 @@
+"""One encoded image → uint8 pixels of the size that the model is trained on."""
+
+import io
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = int(Image.MAX_IMAGE_PIXELS or 0)
+"""Pillow's limit, 89,478,485. A few bytes can claim to be an image that would fill the memory."""
+
+
+class BadImageError(ValueError):
+    """An image that cannot be used. The message says why, without the file's name."""
+
+
+class Transform(NamedTuple):
+    """Decode, turn as EXIF says, crop the centre, resize; part of a cache's key.
+
+    The crop is a square of `crop` pixels or, where that is None, the largest of the wanted aspect. The
+    resizing is bilinear with antialiasing, in uint8.
+
+    Attributes:
+        channels: 3, or 1 to convert to grey (0.299 R + 0.587 G + 0.114 B).
+        height, width: of the result.
+        crop: the side of the centre square to keep, or None.
+        source: the (height, width) that every image must have, or None for any.
+    """
+
+    channels: int
+    height: int
+    width: int
+    crop: int | None = None
+    source: tuple[int, int] | None = None
+
+    def __call__(self, encoded: bytes) -> UInt8[Tensor, "C H W"]:
+        """The image as uint8 (channels, height, width).
+
+        Raises:
+            BadImageError: it is damaged, in another format, too large, or smaller than the crop.
+        """
+        image_format = check_header(encoded)
+        try:
+            fast = image_format == "JPEG" and has_fast_jpeg()
+            pixels = decode_jpeg(encoded) if fast else decode_any(encoded)
+        except Exception as error:  # what a decoder raises on damaged bytes differs from format to format
+            raise BadImageError(f"damaged or truncated {image_format}") from error
+        if self.source is not None and pixels.shape[1:] != self.source:
+            raise BadImageError(f"{_size(*pixels.shape[1:])} pixels instead of {_size(*self.source)}")
+        pixels = to_channels(self._crop(pixels), self.channels)
+        if pixels.shape[1:] == (self.height, self.width):
+            return pixels
+        return F.interpolate(pixels[None], (self.height, self.width), mode="bilinear", antialias=True)[0]
+
+    def _crop(self, pixels: UInt8[Tensor, "C0 H0 W0"]) -> UInt8[Tensor, "C0 H1 W1"]:
+        height, width = pixels.shape[1:]
+        if self.crop is not None:
+            tall = wide = self.crop
+        else:
+            scale = min(height / self.height, width / self.width)
+            tall, wide = max(round(self.height * scale), 1), max(round(self.width * scale), 1)
+        if tall > height or wide > width:
+            raise BadImageError(f"{_size(height, width)} pixels, less than the crop of {_size(tall, wide)}")
+        top, left = (height - tall) // 2, (width - wide) // 2
+        return pixels[:, top : top + tall, left : left + wide]
+
+
+def check_header(encoded: bytes) -> str:
+    """The image's format, from its header alone.
+
+    Raises:
+        BadImageError: not an image, of another format, or larger than `MAX_PIXELS`.
+    """
+    try:
+        # Closed with the buffer: nothing but the header is read.
+        header = Image.open(io.BytesIO(encoded))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError("not an image" if encoded else "an empty file") from error
+    except Exception as error:  # see above
+        raise BadImageError("damaged or truncated") from error
+    if header.format not in FORMATS:
+        raise BadImageError(f"a {header.format}, where {', '.join(FORMATS)} are read")
+    if header.width * header.height > MAX_PIXELS:
+        raise BadImageError(f"{_size(header.height, header.width)} pixels, more than {MAX_PIXELS:,}")
+    return str(header.format)
+
+
+@cache
+def has_fast_jpeg() -> bool:
+    """Whether this torchvision has a JPEG decoder (from 0.29 on it announces that some later one will not)."""
+    try:
+        from torchvision.io import decode_jpeg as _  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
+    """RGB pixels of a JPEG (grey and CMYK ones too), the same as those of `decode_any`, twice as fast."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    # A bytearray, because torch warns of memory that it may not write to.
+    data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+    pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
+    assert isinstance(pixels, Tensor)
+    return pixels
+
+
+def decode_any(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
+    """RGB pixels, whatever the file holds: grey, a palette, 16 bits, alpha (which is dropped)."""
+    with Image.open(io.BytesIO(encoded)) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):
+            # Pillow would cut 16-bit values off at 255; 65535 / 257 = 255.
+            image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def to_channels(pixels: UInt8[Tensor, "3 H W"], channels: int) -> UInt8[Tensor, "C H W"]:
+    """RGB as it is, or as grey."""
+    if channels == 3:
+        return pixels
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return (pixels * weights).sum(0, keepdim=True).round().to(torch.uint8)
+
+
+def _size(height: int, width: int) -> str:
+    """As people write it, the width first."""
+    return f"{width}×{height}"

@@ -1,0 +1,87 @@
+"""What image sets share whose images are JPEG, PNG or WebP files: they are decoded once, into the cache."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from vae.checks import ConfigError, check_choice
+from vae.data.cache import ImageCache
+from vae.data.decode import Transform
+from vae.data.image_data import ImageDataModule, ImageSet
+from vae.data.image_files import ImageFiles
+
+
+class Listed(NamedTuple):
+    """The images of a set: where they are, which (by position) make up each split, and a class for each."""
+
+    files: ImageFiles
+    splits: Mapping[str, Int64[Tensor, " M"]]
+    labels: Int64[Tensor, " N"]
+
+
+class EncodedImages(ImageDataModule):
+    """A set of encoded images. One of its kind says what is listed, and what is done to each image.
+
+    Args:
+        cache: `paths.cache`, the folder of decoded images.
+        on_bad: `error` or `skip`, for images that are missing or cannot be used.
+        **options: those of `ImageDataModule`.
+    """
+
+    def __init__(self, cache: str, on_bad: str = "error", **options: Any):
+        super().__init__(**options)
+        self.cache = Path(cache)
+        self.on_bad = check_choice("data.on_bad", on_bad, ("error", "skip"))
+        self._verified = False
+        self._listed: Listed | None = None
+        self.rows = torch.empty(0, dtype=torch.int64)
+
+    @property
+    @abstractmethod
+    def transform(self) -> Transform:
+        """What is done to each image."""
+
+    @abstractmethod
+    def find(self) -> Listed:
+        """Look for the images (but do not read them)."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.transform.channels, self.transform.height, self.transform.width)
+
+    @property
+    def listed(self) -> Listed:
+        """What `find` found, once."""
+        if self._listed is None:
+            self._listed = self.find()
+        return self._listed
+
+    def prepare_data(self) -> None:
+        """Build or verify the cache (called by Lightning on one process per machine, before `setup`)."""
+        self._image_cache().open()
+        self._verified = True
+
+    def sources(self) -> Mapping[str, ImageSet]:
+        # Further ranks rely on the first one of their machine, which has just verified the file.
+        further_rank = self.trainer is not None and self.trainer.local_rank > 0
+        cached = self._image_cache().open(verify=not self._verified and not further_rank)
+        self.rows = cached.rows
+        labels = self.listed.labels[cached.rows]
+        row_of = torch.full((len(self.listed.files),), -1).scatter_(0, cached.rows, torch.arange(len(cached.rows)))
+        sources = {}
+        for name, positions in self.listed.splits.items():
+            members = row_of[positions]
+            members = members[members >= 0]
+            if not len(members):
+                raise ConfigError(f"{self.listed.files.path}: has no usable image for {name}")
+            sources[name] = ImageSet(cached.images, labels, members)
+        return sources
+
+    def _image_cache(self) -> ImageCache:
+        name = type(self).__name__.lower()
+        return ImageCache(self.cache, name, self.listed.files, self.transform, self.on_bad)

@@ -1,0 +1,162 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from pictures_on_disk import encode, pixels
+from vae.data import decode
+from vae.data.decode import BadImageError, Transform, decode_any, decode_jpeg
+
+# Of torchvision 0.29 and later; src/vae/data/decode.py does without where there is no such decoder.
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+
+WHOLE = Transform(3, 48, 64)
+
+
+def _image(height: int = 48, width: int = 64) -> Image.Image:
+    return Image.fromarray(pixels(0, height, width))
+
+
+def _oriented(orientation: int, file_format: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(_image(), file_format, exif=exif)
+
+
+def _png_that_claims(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 10) + b"IDAT" + bytes(14)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "tolerance"),
+    [
+        pytest.param(encode(_image(), "PNG"), 0, id="png"),
+        pytest.param(encode(_image().convert("RGBA"), "PNG"), 0, id="alpha"),
+        pytest.param(encode(_image().quantize(256), "PNG"), 40, id="palette"),
+        pytest.param(encode(_image(), "WEBP", lossless=True), 0, id="webp"),
+        pytest.param(encode(_image(), quality=95), 16, id="jpeg"),
+        pytest.param(encode(_image(), quality=95, progressive=True), 16, id="progressive"),
+        pytest.param(encode(_image().convert("CMYK"), quality=95), 16, id="cmyk"),
+    ],
+)
+def test_colours_come_back(encoded: bytes, tolerance: int) -> None:
+    expected = torch.from_numpy(pixels(0, 48, 64).copy()).permute(2, 0, 1).int()
+    assert (WHOLE(encoded).int() - expected).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_grey_becomes_three_equal_channels(file_format: str) -> None:
+    made = WHOLE(encode(_image().convert("L"), file_format)).int()
+    assert (made - made[:1]).abs().max() <= 2
+
+
+def test_sixteen_bits_are_scaled_not_cut_off() -> None:
+    levels = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    made = WHOLE(encode(levels, "PNG"))
+    torch.testing.assert_close(made[0].double(), torch.from_numpy(levels / 257), atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(file_format: str, orientation: int) -> None:
+    upright = decode_any(encode(_image(), file_format))
+    turned = {
+        1: upright,
+        2: upright.flip(2),
+        3: upright.flip(1, 2),
+        4: upright.flip(1),
+        5: upright.mT,
+        6: upright.mT.flip(2),
+        7: upright.mT.flip(1, 2),
+        8: upright.mT.flip(1),
+    }[orientation]
+    made = Transform(3, *turned.shape[1:])(_oriented(orientation, file_format))
+    assert (made.int() - turned.int()).abs().max() <= (12 if file_format == "WEBP" else 0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_fast_decoder_equals_pillow(mode: str) -> None:
+    encoded = encode(_image().convert(mode))
+    assert (decode_jpeg(encoded).int() - decode_any(encoded).int()).abs().max() <= (1 if mode == "CMYK" else 0)
+
+
+def test_without_a_fast_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = encode(_image())
+    with_it = WHOLE(encoded)
+    monkeypatch.setattr(decode, "has_fast_jpeg", lambda: False)
+    assert torch.equal(WHOLE(encoded), with_it)
+
+
+def test_grey_weights() -> None:
+    red, green, blue = (encode(Image.new("RGB", (8, 8), colour), "PNG") for colour in ("red", "lime", "blue"))
+    assert [int(Transform(1, 8, 8)(one)[0, 0, 0]) for one in (red, green, blue)] == [76, 150, 29]
+
+
+def test_centre_crop_then_antialiased_resize() -> None:
+    encoded = encode(_image(218, 178))
+    expected = F.interpolate(
+        decode_any(encoded)[None, :, 39:179, 19:159].float(), (64, 64), mode="bilinear", antialias=True
+    )[0]
+    made = Transform(3, 64, 64, crop=140)(encoded)
+    torch.testing.assert_close(made.float(), expected, atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 10), (50, 20), (20, 50), (1, 1), (3, 100)])
+def test_without_a_crop_the_largest_centre_of_the_aspect(height: int, width: int) -> None:
+    assert Transform(3, 10, 20)(encode(_image(height, width), "PNG")).shape == (3, 10, 20)
+    half = np.zeros((20, 40, 3), np.uint8)
+    half[:, 10:30] = 255
+    assert Transform(3, 10, 10)(encode(half, "PNG")).float().mean() == 255
+
+
+@pytest.mark.parametrize(
+    ("encoded", "why"),
+    [
+        (b"", "an empty file"),
+        (b"hello world", "not an image"),
+        (encode(_image())[:-300], "damaged or truncated JPEG"),
+        (encode(_image(), progressive=True)[:-300], "damaged or truncated JPEG"),
+        (encode(_image())[:200], "damaged or truncated"),
+        (encode(_image(), "PNG")[:-100], "damaged or truncated PNG"),
+        (encode(_image(), "WEBP")[:-50], "damaged or truncated"),
+        (encode(_image(), "BMP"), "a BMP, where JPEG, PNG, WEBP are read"),
+        (encode(_image(20, 20)), r"20×20 pixels, less than the crop of 40×40"),
+        (encode(_image(60, 60)), r"60×60 pixels instead of 64×48"),
+        (_png_that_claims(30_000, 30_000), "more than 89,478,485 pixels"),
+        (_png_that_claims(10_000, 10_000), "10000×10000 pixels, more than 89,478,485"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_images(encoded: bytes, why: str) -> None:
+    source = (48, 64) if "instead" in why else None
+    with pytest.raises(BadImageError, match=why):
+        Transform(3, 10, 10, 40 if source is None else 10, source)(encoded)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_any_cut_is_refused_or_decoded(file_format: str) -> None:
+    """However a file is cut, the outcome is an image or `BadImageError`, never another exception."""
+    encoded = encode(_image(), file_format)
+    for length in np.linspace(0, len(encoded) - 1, 60).astype(int):
+        try:
+            assert WHOLE(encoded[:length]).shape == (3, 48, 64)
+        except BadImageError:
+            continue
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_any_flipped_byte_is_refused_or_decoded(file_format: str) -> None:
+    encoded = encode(_image(), file_format)
+    for position in np.linspace(0, len(encoded) - 1, 150).astype(int):
+        damaged = bytearray(encoded)
+        damaged[position] ^= 0xFF
+        try:
+            assert WHOLE(bytes(damaged)).shape == (3, 48, 64)
+        except BadImageError:
+            continue
