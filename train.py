@@ -18,7 +18,7 @@ def train(config: "DictConfig") -> float | None:
     from lightning import seed_everything
     from omegaconf import OmegaConf
 
-    from vae.build import build_module, build_trainer
+    from vae.build import build_module, build_trainer, hide_unused_gpus
     from vae.distributed import children_run_this_config, is_child
     from vae.run import RunDirectory, closing_lines, finish_loggers
 
@@ -34,6 +34,7 @@ def train(config: "DictConfig") -> float | None:
 
     with children_run_this_config(run):
         trainer = build_trainer(config)
+        hide_unused_gpus(trainer)
         try:
             for logger in trainer.loggers:
                 logger.log_hyperparams(dict(config))

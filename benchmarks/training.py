@@ -11,6 +11,7 @@ Printed are images per second of the training epochs (median over the turns) and
 """
 
 import argparse
+import os
 import platform
 import tempfile
 import time
@@ -26,7 +27,7 @@ from lightning import Callback
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from vae.build import build_module, build_trainer
+from vae.build import build_module, build_trainer, hide_unused_gpus
 from vae.cli import CONF
 from vae.run import finish_loggers
 
@@ -99,9 +100,12 @@ class TakeTurns(Callback):
 
     def on_validation_start(self, *_: object) -> None:
         self.seconds["framework"].append(time.perf_counter() - self._started)
+        hidden = os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # a script of one's own would not set it
         with torch.enable_grad(), torch.inference_mode(False):
             for name, epoch in self.others.items():
                 self.seconds[name].append(epoch())
+        if hidden is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = hidden
 
 
 def write_idx(folder: Path, part: str, images: Tensor, labels: Tensor) -> None:
@@ -139,6 +143,7 @@ def compare(folder: Path, turns: int) -> dict[str, list[float]]:
     count = 60_000 - config.data.val_size
     take_turns = TakeTurns({"bare": bare_epoch(images[:count]), "textbook": textbook_epoch(folder, count)})
     trainer.callbacks.append(take_turns)
+    hide_unused_gpus(trainer)
     trainer.fit(module, data)
     finish_loggers(trainer)
     return {name: seconds[1:] for name, seconds in take_turns.seconds.items()}

@@ -1,9 +1,11 @@
 """From a composed config to the objects of a run."""
 
+import os
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
@@ -66,6 +68,16 @@ def build_trainer(config: DictConfig) -> Trainer:
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
             raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
         raise
+
+
+def hide_unused_gpus(trainer: Trainer) -> None:
+    """Of a run on the CPU, tell CUDA that there is no device.
+
+    torch (2.15) asks in every optimiser step whether there is a GPU, for which it loads NVIDIA's management
+    library anew: a third of a millisecond on a machine without one, unless none is visible.
+    """
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def present(group: DictConfig) -> list[Any]:

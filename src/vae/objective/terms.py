@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,7 +33,7 @@ class Terms:
         assert self.log_pz is not None, "the densities of z were not asked for"
         return self.log_qz - self.log_pz
 
-    @property
+    @cached_property
     def distortion(self) -> Float[Tensor, " B"]:
         """−E_q[log p(x|z)], the mean over the draws."""
         return -self.log_px_z.mean(0)
@@ -42,7 +43,7 @@ class Terms:
         """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
         return self._log_ratio.mean(0)
 
-    @property
+    @cached_property
     def rate(self) -> Float[Tensor, " B"]:
         """KL(q‖p) for reports: in closed form where `kl` is there, else the Monte Carlo estimate."""
         return self.sampled_rate if self.kl is None else self.kl
