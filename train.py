@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @command("train")
 def train(config: "DictConfig") -> float | None:
-    """Compose, instantiate, fit, test from the best checkpoint; return the metric that a sweep maximises."""
+    """Compose, instantiate, fit, evaluate the best checkpoint; return the metric that a sweep maximises."""
     # Here and not above, so that `python train.py --help` need not wait for torch.
     from hydra.utils import instantiate
     from lightning import seed_everything
@@ -39,7 +39,8 @@ def train(config: "DictConfig") -> float | None:
             for logger in trainer.loggers:
                 logger.log_hyperparams(dict(config))
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-            trainer.test(module, data, ckpt_path=run.checkpoint("best"), weights_only=True, verbose=False)
+            trainer.validate(module, data, ckpt_path=run.checkpoint("best"), weights_only=True, verbose=False)
+            trainer.test(module, data, verbose=False)
         finally:
             finish_loggers(trainer)
 

@@ -80,6 +80,12 @@ def test_its_final_numbers_add_up(finished: tuple[Path, object]) -> None:
     assert "test/bits_per_dim" not in metrics
 
 
+def test_its_validation_numbers_are_those_of_the_best_checkpoint(finished: tuple[Path, object]) -> None:
+    with (finished[0] / "metrics.csv").open(newline="") as file:
+        best = max(float(row["val/elbo"]) for row in csv.DictReader(file))
+    assert metrics_of(finished[0])["val/elbo"] == pytest.approx(best)
+
+
 def test_its_csv_holds_every_number_in_order_of_steps(finished: tuple[Path, object]) -> None:
     with (finished[0] / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -54,7 +55,7 @@ class VAEModule(LightningModule):
             self.model.start_from_mean(self.trainer.datamodule.train_mean())  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.state.fn == "fit":
+        if self.trainer.state.fn == TrainerFn.FITTING:
             for logger in self.loggers:
                 if isinstance(logger, MetricsCSV):
                     logger.continue_after(checkpoint["global_step"])
@@ -132,4 +133,9 @@ class VAEModule(LightningModule):
             metric.reset()
         # The same on every rank already, as metrics synchronise when computed; Lightning warns without sync_dist.
         self.log_dict({name: value.float() for name, value in values.items()}, logger=False, sync_dist=True)
-        self._log_now({name: float(value) for name, value in values.items()})
+        numbers = {name: float(value) for name, value in values.items()}
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            # The best checkpoint again, after training: a final number, no further point of the curve.
+            self.latest |= numbers
+        else:
+            self._log_now(numbers)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.utils import save_image
 
 from vae import picture
@@ -33,6 +34,8 @@ class Pictures(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._draw(trainer, pl_module, "val", self.folder / f"epoch_{epoch:04d}")
 
