@@ -1,0 +1,186 @@
+"""Folder trees and zips of images in any arrangement."""
+
+import os
+from collections.abc import Callable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from pictures_on_disk import encode, pixels, write_folder, write_zip
+from vae.checks import ConfigError
+from vae.data.image_folder import ImageFolder
+
+SUFFIX = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".JPEG": "JPEG"}
+
+
+def _files(*names: str) -> dict[str, bytes]:
+    """Images whose colour tells them apart: image n is 10 n bright."""
+    return {
+        name: encode(pixels(0, 30, 40) * 0 + 10 * number, SUFFIX[Path(name).suffix])
+        for number, name in enumerate(names)
+    }
+
+
+def _write(root: Path, files: Mapping[str, bytes], zipped: bool) -> Path:
+    return write_zip(root / "images.zip", files) if zipped else write_folder(root / "images", files)
+
+
+def _set_up(path: Path, **options: Any) -> ImageFolder:
+    data = ImageFolder(str(path), str(path.parent / "cache"), **{"size": 8, "batch_size": 2} | options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def _who(data: ImageFolder, split: str) -> list[int]:
+    """Which images, by their brightness, are in a split."""
+    return sorted((data.images(split, 100)[0].mean((1, 2, 3)) * 25.5).round().int().tolist())
+
+
+MANY = [f"{n:02d}.png" for n in range(20)]
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("top", ["", "top/"])
+def test_splits_by_folder(tmp_path: Path, zipped: bool, top: str) -> None:
+    names = [
+        "train/cat/a.jpg",
+        "train/cat/b.png",
+        "train/dog/c.webp",
+        "val/cat/d.JPEG",
+        "test/dog/e.jpg",
+        "test/f.png",
+    ]
+    data = _set_up(_write(tmp_path, _files(*(top + name for name in names)), zipped))
+    assert {split: _who(data, split) for split in ("train", "val", "test")} == {
+        "train": [0, 1, 2],
+        "val": [3],
+        "test": [4, 5],
+    }
+    assert data.images("train", 3)[1].tolist() == [1, 1, 2]
+
+
+def test_missing_split_comes_from_train(tmp_path: Path) -> None:
+    path = _write(tmp_path, _files(*(f"train/{name}" for name in MANY), "test/x.png"), False)
+    data = _set_up(path)
+    assert {name: len(subset) for name, subset in data.subsets.items()} == {"train": 18, "val": 2, "test": 1}
+    assert sorted(_who(data, "train") + _who(data, "val")) == list(range(20))
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_seeded_fractions(tmp_path: Path, zipped: bool) -> None:
+    path = _write(tmp_path, _files(*MANY), zipped)
+    data = _set_up(path, val_fraction=0.2, test_fraction=0.25)
+    splits = {split: _who(data, split) for split in ("train", "val", "test")}
+    assert [len(rows) for rows in splits.values()] == [11, 4, 5]
+    assert sorted(chain.from_iterable(splits.values())) == list(range(20))
+    again = _set_up(path, val_fraction=0.2, test_fraction=0.25, seed=7)
+    assert {split: _who(again, split) for split in splits} == splits
+    other = _set_up(path, val_fraction=0.2, test_fraction=0.25, split_seed=7)
+    assert {split: _who(other, split) for split in splits} != splits
+    assert len(list((tmp_path / "cache").glob("*.images"))) == 1
+
+
+def test_classes_are_folders(tmp_path: Path) -> None:
+    data = _set_up(_write(tmp_path, _files(*(f"{'ab'[n % 2]}/{n:02d}.png" for n in range(20))), False))
+    images, labels = data.images("train", 100)
+    assert torch.equal((images.mean((1, 2, 3)) * 25.5).round().long() % 2, labels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "shape"), [(8, (8, 8)), ([6, 9], (6, 9))])
+def test_declared_shape_is_the_shape(tmp_path: Path, channels: int, size: Any, shape: tuple[int, int]) -> None:
+    path = _write(tmp_path, _files(*MANY), False)
+    shapes = {ImageFolder(str(path), "cache", size=size, channels=channels).image_shape}
+    shapes.add(_set_up(path, size=size, channels=channels).images("val", 1)[0].shape[1:])
+    assert shapes == {(channels, *shape)}
+
+
+def test_what_is_passed_over(tmp_path: Path) -> None:
+    files = _files(*MANY)
+    junk = {".hidden.png": b"", "__MACOSX/._a.png": b"", ".git/a.png": b"", "notes.txt": b"", "Thumbs.db": b""}
+    assert len(_set_up(_write(tmp_path, files | junk, False)).listed.files) == 20
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    elsewhere = write_folder(tmp_path / "elsewhere", _files(*MANY))
+    path = tmp_path / "images"
+    path.mkdir()
+    (path / "linked").symlink_to(elsewhere)
+    (path / "linked" / "back").symlink_to(path)
+    assert len(_set_up(path).listed.files) == 20
+
+
+def test_height_and_width_from_the_command_line(tmp_path: Path, composed: Callable[..., DictConfig]) -> None:
+    config = composed("data=image_folder", f"data.path={tmp_path}", "data.size=[6,9]")
+    assert instantiate(config.data).image_shape == (3, 6, 9)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"images: holds no image"),
+        ({"notes.txt": b"hello"}, r"images: holds no image"),
+        (_files("a.png", "b.png"), r"images: 2 images are too few to split"),
+        (_files("val/a.png", "test/b.png"), r"there are images in test, val but none in train"),
+        (_files("train/a.png", "b.png"), r"beside train there are images in no folder"),
+        (_files("train/a.png", "dev/b.png"), r"beside train there are images in dev"),
+        (dict.fromkeys(MANY, b"broken"), r"^20 of the 20 images in .*images cannot be used: 00.png"),
+    ],
+)
+def test_folders_that_will_not_do(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        _set_up(_write(tmp_path, files, False))
+
+
+def test_zip_without_images_and_file_that_is_no_zip(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"images.zip: holds no image"):
+        _set_up(_write(tmp_path, {"a.txt": b""}, True))
+    (tmp_path / "images.zip").write_bytes(b"no zip")
+    with pytest.raises(ConfigError, match=r"images.zip: not a readable zip"):
+        _set_up(tmp_path / "images.zip")
+
+
+def test_encrypted_entry(tmp_path: Path) -> None:
+    """Its flag alone is enough for the entry to be refused as unreadable."""
+    path = _write(tmp_path, _files(*MANY), True)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    content[content.index(b"PK\x03\x04") + 6] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"1 of the 20 images.*00.png \(cannot be read from the zip"):
+        _set_up(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": None}, r"data.path=null: set it to a folder or a zip"),
+        ({"path": "no/where"}, r"data.path=no/where: there is no such folder or zip"),
+        ({"channels": 2}, r"data.channels=2: must be one of 1, 3"),
+        ({"size": 0}, r"data.size=0: must be a whole number"),
+        ({"size": [8]}, r"data.size=\[8\]: must be a whole number or two"),
+        ({"crop": 0}, r"data.crop=0: must be a whole number"),
+        (
+            {"val_fraction": 0.5, "test_fraction": 0.5},
+            r"data.val_fraction=0.5: with data.test_fraction=0.5 nothing",
+        ),
+        ({"val_fraction": 0}, r"data.val_fraction=0: must be a number above 0"),
+    ],
+)
+def test_impossible_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ImageFolder(**{"path": str(tmp_path), "cache": str(tmp_path / "cache")} | options).setup()
+
+
+@pytest.mark.skipif(os.sep != "/", reason="names in zips have forward slashes")
+def test_nothing_outside_is_read(tmp_path: Path) -> None:
+    path = _write(tmp_path, _files(*MANY, "../outside.png"), True)
+    with pytest.raises(ConfigError, match=r"refused, because its entry '../outside.png'"):
+        _set_up(path)
