@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vae.checks import ConfigError, check_int
 from vae.data.decode import Transform
+from vae.data.download import download_or_say
 from vae.data.encoded_images import EncodedImages, Listed
 from vae.data.image_data import Attributes
 from vae.data.image_files import FolderFiles, ImageFiles, ZipFiles, is_below
@@ -67,7 +68,7 @@ class CelebA(EncodedImages):
         """The listed names, and 0 (train), 1 (val) or 2 (test) for each."""
         path = self.folder / PARTITION
         if not path.is_file():
-            raise ConfigError(self._what_to_get(f"it has no {PARTITION}"))
+            raise ConfigError(f"{path}: there is no such file; {self._advice()}")
         parts: dict[str, int] = {}
         for number, line in _lines(path):
             name, _, part = line.partition(" ")
@@ -90,7 +91,7 @@ class CelebA(EncodedImages):
         """The folder or, if that lacks images and there is a zip, the zip."""
         sources = self._image_sources()
         if not sources:
-            raise ConfigError(self._what_to_get("it has no images"))
+            raise ConfigError(f"{self.folder}: has no images; {self._advice()}")
         found: list[ImageFiles] = [(FolderFiles if s.is_dir() else ZipFiles)(s, names) for s in sources]
         if len(found) == 1:
             return found[0]
@@ -99,18 +100,14 @@ class CelebA(EncodedImages):
     def _download(self) -> None:
         from torchvision import datasets
 
-        try:
+        with download_or_say(f"paths.data={self.folder.parent}", self._advice()):
             datasets.CelebA(str(self.folder.parent), split="all", download=True)
-        except Exception as error:  # gdown and the network fail with many types; any of them means the same
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(self._what_to_get(f"it is incomplete and the download failed ({line})")) from error
 
-    def _what_to_get(self, why: str) -> str:
+    def _advice(self) -> str:
         return (
-            f"paths.data={self.folder.parent}: CelebA is looked for in {self.folder}, and {why}. Get"
-            f" {IMAGES}.zip (leave it zipped, or unpack it to {IMAGES}/), {PARTITION} and, for attributes,"
-            f" {ATTRIBUTES} from the CelebA page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) or any copy of it,"
-            f" and put them into {self.folder}/"
+            f"get {IMAGES}.zip (leave it zipped, or unpack it to {IMAGES}/), {PARTITION} and, for attributes,"
+            f" {ATTRIBUTES} from mmlab.ie.cuhk.edu.hk/projects/CelebA.html or any copy of it, and put them into"
+            f" {self.folder}/"
         )
 
     def attributes(self, split: str) -> Attributes:
