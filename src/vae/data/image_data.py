@@ -1,7 +1,7 @@
 """The LightningDataModule that all image sets share: splits, batches, uint8 → x, binarisation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ class ImageSubset(Dataset[Batch]):
         return self.__getitems__(Draw(torch.tensor([position]), 0, True))
 
     def __getitems__(self, draw: Draw) -> Batch:
-        rows = self.members[draw.positions]
+        rows = self.members[draw.positions].to(self.source.images.device)
         # Copies whole images, where indexing with a tensor goes pixel by pixel: 12 times as fast at 64×64×3.
         image, label = (every.index_select(0, rows) for every in (self.source.images, self.source.labels))
         return Batch(image, label, draw.key, draw.counts)
@@ -79,6 +79,8 @@ class ImageDataModule(LightningDataModule, ABC):
             use, as in Salakhutdinov & Murray 2008; in evaluation drawn from a fixed seed).
         seed: of the order and noise of the training batches.
         split_seed: of the validation split; apart from `seed`, so that runs over seeds share their splits.
+        device: `auto` to keep the images on the GPU that trains where they take up at most half of its free
+            memory; `cpu` to send each batch there.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ImageDataModule(LightningDataModule, ABC):
         binarize: str = "none",
         seed: int = 0,
         split_seed: int = 0,
+        device: str = "auto",
     ):
         super().__init__()
         self.batch_size = check_int("data.batch_size", batch_size)
@@ -97,7 +100,9 @@ class ImageDataModule(LightningDataModule, ABC):
         self.binarize = check_choice("data.binarize", binarize, ("none", "threshold", "dynamic"))
         self.seed = check_int("seed", seed, minimum=0)
         self.split_seed = check_int("data.split_seed", split_seed, minimum=0)
+        self.device = check_choice("data.device", device, ("auto", "cpu"))
         self.subsets: dict[str, ImageSubset] = {}
+        self._on_device: dict[int, Tensor] = {}
 
     @property
     @abstractmethod
@@ -148,12 +153,28 @@ class ImageDataModule(LightningDataModule, ABC):
     def _loader(
         self, split: str, batches: type[TrainBatches] | type[EvalBatches], batch_size: int
     ) -> DataLoader[Batch]:
-        subset = self.subsets[split]
+        subset = self._where_it_is_used(self.subsets[split])
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         # DataLoader's types expect lists of indices here; it hands on whatever the sampler yields.
         draws: Any = batches(len(subset), batch_size, self.seed, rank, world_size)
-        on_gpu = torch.cuda.is_available()
-        return DataLoader(subset, batch_sampler=draws, collate_fn=_as_it_is, pin_memory=on_gpu)
+        pin = torch.cuda.is_available() and subset.source.images.device.type == "cpu"
+        return DataLoader(subset, batch_sampler=draws, collate_fn=_as_it_is, pin_memory=pin)
+
+    def _where_it_is_used(self, subset: ImageSubset) -> ImageSubset:
+        """The subset with its images on the training device if they fit there, and else as it is."""
+        images, labels, _ = subset.source
+        device = self._training_device()
+        key = images.data_ptr()
+        if key not in self._on_device and device.type != "cpu" and images.nbytes <= free_bytes(device) / 2:
+            self._on_device[key] = images.to(device)
+        if key not in self._on_device:
+            return subset
+        return ImageSubset(ImageSet(self._on_device[key], labels.to(device)), subset.members)
+
+    def _training_device(self) -> torch.device:
+        if self.device == "cpu" or self.trainer is None:
+            return torch.device("cpu")
+        return self.trainer.strategy.root_device
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Set the batch's draws, and turn its bytes into x, on the device."""
@@ -169,11 +190,16 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def images(self, split: str, count: int) -> tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]:
         """The first `count` images of a split as x, with their labels, the same at every call."""
+        source, rows = self.subsets[split].source, self.subsets[split].members[:count]
+        return torch.cat(list(self.batches(split, count, count))), source.labels[rows]
+
+    def batches(self, split: str, count: int, size: int = 512) -> Iterator[Float[Tensor, "B C H W"]]:
+        """The first `count` images of a split as x, `size` at a time."""
         subset = self.subsets[split]
-        rows = subset.members[:count]
         with torch.random.fork_rng(devices=[]):
             set_draws(self.split_seed, torch.device("cpu"))
-            return self.to_x(subset.source.images[rows]), subset.source.labels[rows]
+            for rows in subset.members[:count].split(size):
+                yield self.to_x(subset.source.images.index_select(0, rows))
 
     def attributes(self, split: str) -> Attributes:
         """The attributes of each image of a split, in the order of `images`.
@@ -193,3 +219,8 @@ class ImageDataModule(LightningDataModule, ABC):
             total += (self.to_x(image) if self.binarize == "threshold" else image.float()).sum(0)
         scale = 1 if self.binarize == "threshold" else 255
         return (total / (scale * len(subset))).float()
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that is free on a GPU; 0 on devices of which torch does not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -1,0 +1,64 @@
+"""Where the images are kept. `meta` stands in for a GPU: it has shapes and a name, and no content."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vae.checks import ConfigError
+from vae.data import image_data
+from vae.data.digits import Digits
+
+META = torch.device("meta")
+
+
+def _digits(monkeypatch: pytest.MonkeyPatch, free: int, device: str = "auto") -> Digits:
+    data = Digits(val_size=100, device=device)
+    data.setup()
+    strategy = SimpleNamespace(root_device=META)
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)  # type: ignore[assignment]
+    monkeypatch.setattr(image_data, "free_bytes", lambda _: free)
+    return data
+
+
+TRAIN_BYTES = (1797 - 360) * 64
+
+
+@pytest.mark.parametrize(
+    ("free", "option", "expected"),
+    [(2 * TRAIN_BYTES, "auto", "meta"), (2 * TRAIN_BYTES - 1, "auto", "cpu"), (1 << 40, "cpu", "cpu")],
+)
+def test_on_the_device_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch, free: int, option: str, expected: str
+) -> None:
+    batch = next(iter(_digits(monkeypatch, free, option).train_dataloader()))
+    assert batch.image.device.type == batch.label.device.type == expected
+    assert batch.image.shape == (128, 1, 8, 8)
+
+
+def test_splits_that_share_images_share_the_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _digits(monkeypatch, 1 << 40)
+    subsets = [loader().dataset for loader in (data.train_dataloader, data.val_dataloader, data.test_dataloader)]
+    train, val, test = (subset.source.images for subset in subsets)  # type: ignore[attr-defined]
+    assert train is val
+    assert test is not train
+    assert data.images("train", 3)[0].device.type == "cpu"
+
+
+def test_a_device_without_known_memory_is_not_used() -> None:
+    assert image_data.free_bytes(META) == 0
+
+
+def test_impossible_option() -> None:
+    with pytest.raises(ConfigError, match=r"data.device=tpu: must be one of auto, cpu"):
+        Digits(device="tpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_batches_from_the_device_equal_those_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = _digits(monkeypatch, 0), _digits(monkeypatch, 1 << 40)
+    gpu.trainer.strategy.root_device = torch.device("cuda", 0)  # type: ignore[union-attr, misc]
+    for here, there in zip(cpu.train_dataloader(), gpu.train_dataloader(), strict=True):
+        assert there.image.is_cuda
+        assert torch.equal(here.image, there.image.cpu())
