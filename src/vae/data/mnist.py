@@ -48,16 +48,17 @@ class MNIST(ImageDataModule):
         raw = self.path / self.set_name / "raw"
         try:
             stored = getattr(datasets, self.set_name)(str(self.path), train=train, download=download)
-        except (OSError, RuntimeError) as error:
-            wanted = ", ".join(Path(url).stem for url, _ in getattr(datasets, self.set_name).resources)
+        except (OSError, RuntimeError, AssertionError, ValueError, IndexError) as error:
+            names = [Path(url).stem for url, _ in getattr(datasets, self.set_name).resources]
+            if all((raw / name).is_file() for name in names):
+                part = "train" if train else "t10k"
+                raise ConfigError(
+                    f"{raw}/{part}-*: a truncated or damaged file; delete it and let it be downloaded again"
+                ) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"paths.data={self.path}: {self.set_name} is not there and could not be downloaded"
-                f" ({_first_line(error)}); put {wanted} (unpacked, or as .gz) into {raw}/"
-            ) from error
-        except (AssertionError, ValueError, IndexError) as error:
-            part = "train" if train else "t10k"
-            raise ConfigError(
-                f"{raw}/{part}-*: a truncated or damaged file; delete it and let it be downloaded again"
+                f" ({reason}); put {', '.join(names)} (unpacked, or as .gz) into {raw}/"
             ) from error
         self._check(stored.data.shape, len(stored.targets), raw, 60_000 if train else 10_000)
         images = stored.data.unsqueeze(1)
@@ -70,7 +71,3 @@ class MNIST(ImageDataModule):
                 f"{raw}: expected {expected} images of 28×28 with a label each, found {tuple(shape)}"
                 f" and {labels} labels"
             )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

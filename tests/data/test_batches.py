@@ -1,0 +1,67 @@
+"""Batches cover the set, are shared out equally, and do not depend on the number of ranks."""
+
+import pytest
+import torch
+
+from vae.checks import ConfigError
+from vae.data.batches import Draw, EvalBatches, TrainBatches
+
+
+def _positions(draws: list[Draw]) -> list[int]:
+    return torch.cat([draw.positions for draw in draws]).tolist()
+
+
+def test_an_epoch_of_training_sees_each_image_at_most_once_and_leaves_out_less_than_a_batch() -> None:
+    seen = _positions(list(TrainBatches(103, 10, seed=0)))
+    assert len(seen) == len(set(seen)) == 100
+
+
+def test_epochs_differ_and_repeat_exactly() -> None:
+    batches = TrainBatches(64, 8, seed=0)
+    first = _positions(list(batches))
+    batches.set_epoch(1)
+    assert _positions(list(batches)) != first
+    batches.set_epoch(0)
+    assert _positions(list(batches)) == first
+
+
+def test_ranks_share_out_the_global_batch_of_one_process() -> None:
+    alone = [set(draw.positions.tolist()) for draw in TrainBatches(60, 12, seed=3)]
+    ranks = [list(TrainBatches(60, 12, seed=3, rank=rank, world_size=3)) for rank in range(3)]
+    assert [{i for draw in step for i in draw.positions.tolist()} for step in zip(*ranks, strict=True)] == alone
+    assert {len(draw.positions) for rank in ranks for draw in rank} == {4}
+
+
+def test_no_two_batches_ranks_epochs_or_seeds_share_their_noise() -> None:
+    keys = []
+    for seed in (0, 1):
+        for rank in range(2):
+            for epoch in range(3):
+                batches = TrainBatches(20, 4, seed, rank, world_size=2)
+                batches.set_epoch(epoch)
+                keys += [draw.key for draw in batches]
+    assert len(keys) == len(set(keys)) == 60
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
+    assert [len(draw.positions) for draw in TrainBatches(3, 100, seed=0)] == [3]
+    assert [len(draw.positions) for draw in TrainBatches(1, 100, seed=0)] == [1]
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size=10: must be a multiple of the number of devices, 3"):
+        TrainBatches(60, 10, seed=0, rank=0, world_size=3)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+@pytest.mark.parametrize(("size", "batch_size"), [(103, 10), (100, 10), (1, 10), (5, 1), (19, 7)])
+def test_evaluation_counts_every_image_once_on_any_number_of_ranks(
+    size: int, batch_size: int, world_size: int
+) -> None:
+    alone = {draw.key: draw.positions.tolist() for draw in EvalBatches(size, batch_size, seed=0)}
+    ranks = [list(EvalBatches(size, batch_size, seed=0, rank=r, world_size=world_size)) for r in range(world_size)]
+    assert len({len(draws) for draws in ranks}) == 1, "ranks must make the same number of steps"
+    counted = [draw for draws in ranks for draw in draws if draw.counts]
+    assert sorted(_positions(counted)) == list(range(size))
+    # The same batches with the same noise as in one process, whoever takes them.
+    assert {draw.key: draw.positions.tolist() for draw in counted} == alone
