@@ -1,4 +1,4 @@
-"""Gaussian p(x|z) with one σ for all pixels: fixed, or learned with a lower bound."""
+"""Gaussian p(x|z) with a σ that is fixed, learned, given by the decoder, or the best for the data."""
 
 import math
 
@@ -33,7 +33,7 @@ class Gaussian(nn.Module):
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
         """The distribution over x, of event shape (C, H, W)."""
         mean = full_precision(params)
-        return Independent(Normal(mean, mean.new_tensor(self.sigma), validate_args=False), 3, validate_args=False)
+        return normal(mean, mean.new_tensor(self.sigma))
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`."""
@@ -57,12 +57,8 @@ class GaussianLearned(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.5, min_sigma: float = 0.01):
         super().__init__()
         self.param_shape = image_shape
-        self.min_sigma = check_number("likelihood.min_sigma", min_sigma, above=0)
-        excess = check_number("likelihood.init_sigma", init_sigma, above=0) - min_sigma
-        if excess <= 0:
-            raise ConfigError(f"likelihood.init_sigma={init_sigma}: must be above min_sigma={min_sigma}")
-        # The inverse of softplus.
-        self.raw_sigma = nn.Parameter(torch.tensor(excess + math.log(-math.expm1(-excess))))
+        self.raw_sigma = nn.Parameter(torch.tensor(raw_from_sigma(init_sigma, min_sigma)))
+        self.min_sigma = min_sigma
 
     @property
     def sigma(self) -> Float[Tensor, ""]:
@@ -71,8 +67,56 @@ class GaussianLearned(nn.Module):
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
         """The distribution over x, of event shape (C, H, W)."""
-        return Independent(Normal(full_precision(params), self.sigma, validate_args=False), 3, validate_args=False)
+        return normal(full_precision(params), self.sigma)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`."""
         return mean
+
+
+class GaussianPerPixel(nn.Module):
+    """`likelihood=gaussian_per_pixel`: p(x|z) = Π_pixels N(x; μ(z), σ(z)²), both from the decoder.
+
+    σ = min_sigma + softplus(ρ(z)). Without the bound the density diverges at pixels that never vary
+    (Kingma & Welling 2014, appendix C.2; on the divergence, Mattei & Frellsen 2018, section 2).
+
+    Args:
+        image_shape: (C, H, W).
+        init_sigma: σ of every pixel at the start.
+        min_sigma: the lower bound, below `init_sigma`.
+    """
+
+    support = "real"
+
+    def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.5, min_sigma: float = 0.05):
+        super().__init__()
+        channels, height, width = image_shape
+        self.param_shape = (2 * channels, height, width)
+        self.init_raw_sigma, self.min_sigma = raw_from_sigma(init_sigma, min_sigma), min_sigma
+
+    def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
+        """The distribution over x, of event shape (C, H, W), from the maps of μ and those of ρ (P = 2C)."""
+        mean, raw_sigma = full_precision(params).chunk(2, dim=-3)
+        return normal(mean, self.min_sigma + F.softplus(raw_sigma))
+
+    def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:
+        """The decoder output at which the likelihood's mean is `mean`, and σ where it starts."""
+        return torch.cat((mean, torch.full_like(mean, self.init_raw_sigma)))
+
+
+def normal(mean: Float[Tensor, "*N C H W"], sigma: Float[Tensor, "..."]) -> Independent:
+    """N(mean, sigma²) for each pixel, of event shape (C, H, W)."""
+    return Independent(Normal(mean, sigma, validate_args=False), 3, validate_args=False)
+
+
+def raw_from_sigma(init: float, minimum: float, name: str = "sigma") -> float:
+    """The ρ with minimum + softplus(ρ) = init, of the options init_<name> and min_<name>.
+
+    Raises:
+        ConfigError: the minimum is not above 0, or the start not above the minimum.
+    """
+    check_number(f"likelihood.min_{name}", minimum, above=0)
+    excess = check_number(f"likelihood.init_{name}", init, above=0) - minimum
+    if excess <= 0:
+        raise ConfigError(f"likelihood.init_{name}={init}: must be above min_{name}={minimum}")
+    return excess + math.log(-math.expm1(-excess))

@@ -1,0 +1,67 @@
+"""Gaussian p(x|z) with the σ that is best for the data: σ-VAE."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from vae.checks import check_number
+from vae.likelihood.gaussian import normal
+from vae.precision import full_precision
+
+
+class GaussianOptimal(nn.Module):
+    """`likelihood=gaussian_optimal`: p(x|z) = N(x; μ(z), σ*² I) with σ*² the mean squared error.
+
+    In training, σ*² is that of the batch being scored, which maximises the batch's likelihood and so needs
+    no learning rate (Rybkin et al. 2021, Simple and effective VAE training with calibrated decoders,
+    equation 6). A density may not look at what it scores, however: in evaluation σ* is a constant, the
+    square root of the mean squared error over training images, which `calibrate` sets and a checkpoint holds.
+
+    Args:
+        image_shape: (C, H, W).
+        min_sigma: the lower bound of σ*.
+    """
+
+    support = "real"
+    couples_batch = True
+    sigma: Tensor
+
+    def __init__(self, image_shape: tuple[int, int, int], min_sigma: float = 0.001):
+        super().__init__()
+        self.param_shape = image_shape
+        self.min_sigma = check_number("likelihood.min_sigma", min_sigma, above=0)
+        self.register_buffer("sigma", torch.tensor(1.0))
+
+    def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
+        """The distribution over x, of event shape (C, H, W); in training its σ is that of what it scores."""
+        mean = full_precision(params)
+        if not self.training:
+            return normal(mean, self.sigma)
+        base = BatchOptimalNormal(mean, self.sigma, self.min_sigma)
+        return Independent(base, 3, validate_args=False)
+
+    def calibrate(self, mean_squared_error: Float[Tensor, ""]) -> None:
+        """Set σ* for evaluation from the mean of (x − μ)² over training images, draws and pixels."""
+        self.sigma.copy_(mean_squared_error.sqrt().clamp(min=self.min_sigma))
+
+    def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
+        """The decoder output at which the likelihood's mean is `mean`."""
+        return mean
+
+
+class BatchOptimalNormal(Normal):
+    """N(μ, σ²) that scores x with σ² = the mean of (x − μ)² over all of x, and draws with the given σ.
+
+    At this σ the derivative of the batch's log-likelihood by σ is 0, so that σ is held constant in gradients.
+    """
+
+    def __init__(self, mean: Float[Tensor, "..."], sigma: Float[Tensor, ""], min_sigma: float):
+        super().__init__(mean, sigma, validate_args=False)
+        self.min_sigma = min_sigma
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """log N(value; μ, σ*²), elementwise."""
+        mean_squared_error = (value - self.loc).detach().square().mean()
+        sigma = mean_squared_error.sqrt().clamp(min=self.min_sigma)
+        return Normal(self.loc, sigma, validate_args=False).log_prob(value)
