@@ -1,11 +1,13 @@
 """What every objective is."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae.checks import check_int
 from vae.objective.terms import Terms
 
 KL = Literal["required", "if_any", "none"]
@@ -13,17 +15,40 @@ KL = Literal["required", "if_any", "none"]
 left out."""
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What an objective's terms must hold; what is not needed is not computed.
+
+    kl: whether `Terms.kl` is. latent_kl: `Terms.latent_kl`, in closed form or from the draws, or not at all.
+    path: whether `Terms.z` and `Terms.log_qz_path` are. density: whether log q(z|x) must be finite.
+    prior: whether the prior is trained.
+    """
+
+    kl: KL = "none"
+    latent_kl: Literal["analytic", "monte_carlo", "none"] = "none"
+    path: bool = False
+    density: bool = True
+    prior: bool = True
+
+
 class Objective(nn.Module, ABC):
     """Terms and the optimiser step → the loss. A module, so that what it adapts is in the checkpoint.
 
-    Attributes:
-        k: draws of z for each image that the terms must hold.
-        kl_needed: whether they must hold the closed-form KL; what is not needed is not computed.
+    Args:
+        draws: draws of z for each image that the terms must hold.
+        chunk: how many of these are decoded at a time; None for all at once.
+        needs: what else the terms must hold.
     """
 
-    k: int
-    kl_needed: KL
+    def __init__(self, draws: int, chunk: int | None, needs: Needs):
+        super().__init__()
+        self.draws, self.needs = draws, needs
+        self.chunk = None if chunk is None else check_int("objective.chunk", chunk)
 
     @abstractmethod
     def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
+
+    def numbers(self, step: int) -> dict[str, float]:
+        """What is to be logged beside the loss, by name."""
+        return {}

@@ -12,14 +12,19 @@ from torch import Tensor
 class Terms:
     """Log-densities in nats, summed over pixels or latents, for K draws z ~ q(z|x) of each of B images.
 
-    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form. The
-    last three are None where they were not asked for, since what is not needed is not computed.
+    All but log p(x|z) are None where they were not asked for, since what is not needed is not computed.
+    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form.
+    latent_kl: KL(q(z_d|x)‖p(z_d)) of each latent, in closed form or from the draws. z: the draws.
+    log_qz_path: log_qz again, but with gradients to the posterior's parameters only by way of z.
     """
 
     log_px_z: Float[Tensor, "K B"]
     log_pz: Float[Tensor, "K B"] | None = None
     log_qz: Float[Tensor, "K B"] | None = None
     kl: Float[Tensor, " B"] | None = None
+    latent_kl: Float[Tensor, "B D"] | None = None
+    z: Float[Tensor, "K B D"] | None = None
+    log_qz_path: Float[Tensor, "K B"] | None = None
 
     @property
     def log_w(self) -> Float[Tensor, "K B"]:

@@ -1,0 +1,26 @@
+"""`objective=reconstruction`: the distortion alone, for the plain autoencoder."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vae.checks import check_int
+from vae.objective.objective import Needs, Objective
+from vae.objective.terms import Terms
+
+
+class Reconstruction(Objective):
+    """loss = mean over images of −(1/k) Σ_k log p(x|z_k), with nothing that draws q(z|x) to the prior.
+
+    With `posterior=delta` this is the plain autoencoder.
+
+    Args:
+        k: draws of z for each image; more than one only where the posterior is not a point.
+        chunk: draws decoded at a time; None for all at once.
+    """
+
+    def __init__(self, k: int = 1, chunk: int | None = None):
+        super().__init__(check_int("objective.k", k), chunk, Needs(density=False, prior=False))
+
+    def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
+        """The loss in nats per image at optimiser step `step`."""
+        return terms.distortion.mean()

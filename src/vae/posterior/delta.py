@@ -1,0 +1,61 @@
+"""`posterior=delta`: a single z for each image, as in a plain autoencoder."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from vae.precision import full_precision
+
+
+class Delta(nn.Module):
+    """q(z|x) = δ(z − μ(x)), with μ linear in the features.
+
+    It has no density, and KL(q‖p) = ∞, so that there is no bound to maximise: `objective=reconstruction`.
+
+    Args:
+        features: F, the width of the encoder's output.
+        latent_size: D.
+    """
+
+    has_density = False
+
+    def __init__(self, features: int, latent_size: int):
+        super().__init__()
+        self.mean = nn.Linear(features, latent_size)
+
+    def forward(self, features: Float[Tensor, "B F"]) -> "PointMass":
+        """The distribution over z, of batch shape (B,) and event shape (D,)."""
+        return PointMass(full_precision(self.mean(features)))
+
+
+class PointMass(Distribution):
+    """All the probability at one point, of event shape (D,)."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    has_rsample = True
+
+    def __init__(self, point: Float[Tensor, "B D"]):
+        self.point = point
+        super().__init__(point.shape[:-1], point.shape[-1:], validate_args=False)
+
+    @property
+    def mean(self) -> Float[Tensor, "B D"]:
+        """The point."""
+        return self.point
+
+    @property
+    def variance(self) -> Float[Tensor, "B D"]:
+        """Zero."""
+        return torch.zeros_like(self.point)
+
+    def rsample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
+        """The point, again and again."""
+        return self.point.expand(self._extended_shape(Size(sample_shape)))
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The log-density: ∞ at the point, −∞ elsewhere."""
+        at_point = (value == self.point).all(-1)
+        return torch.where(at_point, torch.inf, -torch.inf).to(value.dtype)

@@ -1,0 +1,52 @@
+"""`posterior=full_gaussian`: q(z|x) = N(μ(x), L(x) L(x)ᵀ)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions.kl import register_kl
+
+from vae.precision import full_precision
+
+
+class FullGaussian(nn.Module):
+    """q(z|x) = N(z; μ, L Lᵀ), with μ and the lower triangle of L linear in the features.
+
+    The diagonal of L is the exponential of its row of the features' map; draws are z = μ + Lε (Kingma &
+    Welling 2019, An introduction to variational autoencoders, section 2.5.1).
+
+    Args:
+        features: F, the width of the encoder's output.
+        latent_size: D.
+    """
+
+    def __init__(self, features: int, latent_size: int):
+        super().__init__()
+        self.latent_size = latent_size
+        below = latent_size * (latent_size - 1) // 2
+        self.mean_and_triangle = nn.Linear(features, 2 * latent_size + below)
+        rows, columns = torch.tril_indices(latent_size, latent_size, offset=-1)
+        self.register_buffer("positions", rows * latent_size + columns, persistent=False)
+
+    positions: Tensor
+
+    def forward(self, features: Float[Tensor, "B F"]) -> MultivariateNormal:
+        """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
+        d = self.latent_size
+        outputs = full_precision(self.mean_and_triangle(features))
+        mean, log_diagonal, below = outputs.split((d, d, d * (d - 1) // 2), dim=-1)
+        triangle = torch.zeros_like(mean).repeat(1, d).index_copy(1, self.positions, below).unflatten(1, (d, d))
+        scale = triangle + torch.diag_embed(log_diagonal.exp())
+        return MultivariateNormal(mean, scale_tril=scale, validate_args=False)
+
+
+@register_kl(MultivariateNormal, Independent)
+def _kl_to_independent_normals(q: MultivariateNormal, p: Independent) -> Float[Tensor, "..."]:
+    """½ [Σ_ij (L_ij / s_i)² + Σ_i ((μ_i − m_i) / s_i)² − D] + Σ_i (ln s_i − ln L_ii), for p = N(m, diag s²)."""
+    if not isinstance(p.base_dist, Normal) or p.reinterpreted_batch_ndims != 1:
+        raise NotImplementedError
+    scale = p.base_dist.scale
+    trace = (q.scale_tril / scale.unsqueeze(-1)).square().sum((-2, -1))
+    distance = ((q.loc - p.base_dist.loc) / scale).square().sum(-1)
+    log_determinants = scale.log().sum(-1) - q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return 0.5 * (trace + distance - q.loc.shape[-1]) + log_determinants
