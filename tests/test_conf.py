@@ -10,7 +10,13 @@ from vae.build import build_model, build_module, build_trainer
 from vae.cli import CONF
 
 # Presets take a folder of images for which there is no default.
-NEEDS: dict[str, list[str]] = {}
+NEEDS: dict[str, list[str]] = {
+    "posterior/delta": ["objective=reconstruction"],
+    "posterior/flow": ["objective.kl=monte_carlo"],
+    "prior/flow": ["objective.kl=monte_carlo"],
+    "prior/gaussian_mixture": ["objective.kl=monte_carlo"],
+    "prior/vamp": ["objective.kl=monte_carlo"],
+}
 OPTIONS = sorted(
     str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml") if "hydra" not in file.parts
 )

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError, check_int
+from vae.combination import check_combination
 from vae.data import ImageDataModule
 from vae.metric.evaluation import Sizes
 from vae.model import LatentModel
@@ -36,11 +37,14 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         ConfigError: parts that cannot work together.
     """
     model = build_model(config, data.image_shape)
+    objective = instantiate(config.objective)
+    check_combination(model, objective, data.values)
     discrete = data.values == model.likelihood.support
     sizes = Sizes(data.image_shape, model.latent_size, discrete)
     return VAEModule(
         model=model,
-        objective=instantiate(config.objective),
+        objective=objective,
+        corruption=instantiate(config.corruption),
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler) or None,
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},

@@ -1,17 +1,21 @@
 """LatentModel: the only place where network, posterior, prior and likelihood meet."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
+from torch.utils.checkpoint import checkpoint
 
-from vae.checks import ConfigError, check_int
-from vae.objective.objective import KL
+from vae.checks import check_int
+from vae.latent import analytic_kl, draw, draw_for_path, latent_kl
+from vae.objective.objective import KL, LatentKL
 from vae.objective.terms import Terms
+from vae.precision import no_autocast
 
 Component = Callable[..., Any]
 
@@ -66,6 +70,35 @@ class LatentModel(nn.Module):
         """Start the decoder at the mean training image."""
         self.decoder.set_output_bias(self.likelihood.params_from_mean(mean))
 
+    @property
+    def start_images(self) -> int:
+        """Training images that `start_from_images` must be given; 0 where nothing starts from images."""
+        return getattr(self.prior, "images_needed", 0)
+
+    def start_from_images(self, images: Float[Tensor, "N C H W"]) -> None:
+        """Start the prior at training images."""
+        self.prior.start_from_images(images)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the likelihood has a constant that is worked out from training images for evaluation."""
+        return hasattr(self.likelihood, "calibrate")
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Give the likelihood the mean squared error of training images, a draw of z for each.
+
+        Args:
+            batches: pairs of images (B, C, H, W) and of what the encoder sees of them.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        count = 0
+        for x, seen in batches:
+            z = self.encode(seen).rsample()
+            total += (self.decode(z).mean - x).square().sum(dtype=torch.float64)
+            count += x.numel()
+        self.likelihood.calibrate((total / count).float())
+
     def encode(self, x: Float[Tensor, "B C H W"]) -> Distribution:
         """q(z|x), of batch shape (B,) and event shape (D,)."""
         return self.posterior(self.encoder(x))
@@ -79,7 +112,16 @@ class LatentModel(nn.Module):
         """p(z), of event shape (D,)."""
         return self.prior(self.encode)
 
-    def terms(self, x: Float[Tensor, "B C H W"], q: Distribution, k: int, kl: KL) -> Terms:
+    def terms(
+        self,
+        x: Float[Tensor, "B C H W"],
+        q: Distribution,
+        k: int,
+        kl: KL,
+        latent: LatentKL = "none",
+        path: bool = False,
+        chunk: int | None = None,
+    ) -> Terms:
         """k draws of z from q, and their log-densities.
 
         Args:
@@ -88,18 +130,46 @@ class LatentModel(nn.Module):
             k: draws of z for each.
             kl: whether `Terms.kl` is `required`, wanted `if_any` closed form exists, or to be left out (`none`).
                 With a required KL the densities of z are left out, as no training objective uses both.
+            latent: whether `Terms.latent_kl` is to be there, `analytic` or `monte_carlo`, or left out (`none`).
+            path: whether `Terms.z` and `Terms.log_qz_path` are to be there.
+            chunk: draws that are decoded at a time; None for all at once.
 
         Raises:
-            ConfigError: the KL is required and there is no closed form for this pair.
+            ConfigError: a KL is wanted in a form that does not exist for this pair.
         """
         p = self.p_z()
-        z = q.rsample(torch.Size((k,)))  # (K, B, D)
-        return Terms(
-            log_px_z=self.decode(z).log_prob(x),
-            log_pz=None if kl == "required" else p.log_prob(z),
-            log_qz=None if kl == "required" else q.log_prob(z),
-            kl=None if kl == "none" else analytic_kl(q, p, required=kl == "required"),
-        )
+        log_qz = log_qz_path = None
+        with no_autocast(x.device):
+            if path:
+                z, log_qz, log_qz_path = draw_for_path(q, k)
+            elif kl == "required":
+                z = q.rsample(torch.Size((k,)))  # (K, B, D)
+            else:
+                z, log_qz = draw(q, k)
+            closed_kl = None if kl == "none" else analytic_kl(q, p, required=kl == "required")
+            kl_of_each = None if latent == "none" else latent_kl(q, p, z, latent == "analytic")
+        log_px_z, log_pz = self._log_joint(x, None if kl == "required" else p, z, chunk)
+        return Terms(log_px_z, log_pz, log_qz, closed_kl, kl_of_each, z if path else None, log_qz_path)
+
+    def _log_joint(
+        self, x: Float[Tensor, "B C H W"], p: Distribution | None, z: Float[Tensor, "K B D"], chunk: int | None
+    ) -> tuple[Float[Tensor, "K B"], Float[Tensor, "K B"] | None]:
+        """log p(x|z) and, given p, log p(z), of `chunk` draws at a time.
+
+        What lies between z and a chunk's densities is not kept for the backward pass but computed a second
+        time there, from the same z, so that memory is that of one chunk and gradients are those of all.
+        """
+
+        def log_densities(z: Tensor) -> tuple[Tensor, Tensor | None]:
+            log_px_z = self.decode(z).log_prob(x)
+            with no_autocast(x.device):
+                return log_px_z, None if p is None else p.log_prob(z)
+
+        if chunk is None or chunk >= len(z):
+            return log_densities(z)
+        again = partial(checkpoint, log_densities, use_reentrant=False) if z.requires_grad else log_densities
+        log_px_z, log_pz = zip(*map(again, z.split(chunk)), strict=True)
+        return torch.cat(log_px_z), None if p is None else torch.cat(log_pz)
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
@@ -117,8 +187,11 @@ class LatentModel(nn.Module):
         log_sum = torch.full(x.shape[:1], -math.inf, dtype=torch.float64, device=x.device)
         log_sum_squares = log_sum.clone()
         for start in range(0, k, chunk):
-            z = q.rsample(torch.Size((min(chunk, k - start),)))
-            log_w = (self.decode(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)).double()
+            with no_autocast(x.device):
+                z, log_qz = draw(q, min(chunk, k - start))
+            log_px_z, log_pz = self._log_joint(x, p, z, None)
+            assert log_pz is not None
+            log_w = (log_px_z + log_pz - log_qz).double()
             log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
             log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
         return LogMarginal(log_sum - math.log(k), (2 * log_sum - log_sum_squares).exp())
@@ -133,21 +206,3 @@ class LatentModel(nn.Module):
     def reconstruct(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """E[x|z] at z = the posterior mean of each image."""
         return self.decode(self.encode(x).mean).mean
-
-
-def analytic_kl(q: Distribution, p: Distribution, required: bool) -> Float[Tensor, " B"] | None:
-    """KL(q‖p) in closed form; for diagonal Gaussians ½ Σ_d (μ² + σ² − 1 − ln σ²) against N(0, I).
-
-    None where there is no closed form for this pair.
-
-    Raises:
-        ConfigError: there is none and it is required.
-    """
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError as error:
-        if not required:
-            return None
-        raise ConfigError(
-            "objective.kl=analytic: this posterior and prior have no closed-form KL; use objective.kl=monte_carlo"
-        ) from error

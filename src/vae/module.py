@@ -15,6 +15,10 @@ from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluation import Evaluation
 from vae.model import LatentModel
 from vae.objective.objective import Objective
+from vae.random import draw_key, set_draws
+
+CALIBRATION_IMAGES = 10_000
+"""Training images, at most, from which a likelihood is calibrated before each validation."""
 
 
 class VAEModule(LightningModule):
@@ -28,6 +32,7 @@ class VAEModule(LightningModule):
         objective: Terms, step → loss; a `vae.objective.objective.Objective`.
         optimizer: parameters → optimiser.
         scheduler: None, or optimiser → learning-rate scheduler, stepped every epoch.
+        corruption: None, or clean image → what the encoder sees; the likelihood scores the clean one.
         val_metrics: metrics of `vae.metric`, by name, for the validation images.
         test_metrics: the same for the test images.
     """
@@ -38,12 +43,14 @@ class VAEModule(LightningModule):
         objective: Objective,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., Any] | None = None,
+        corruption: nn.Module | None = None,
         val_metrics: Mapping[str, Metric] | None = None,
         test_metrics: Mapping[str, Metric] | None = None,
     ):
         super().__init__()
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler = optimizer, scheduler
+        self.corruption = corruption or nn.Identity()
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         self.latest: dict[str, float] = {}
@@ -52,7 +59,10 @@ class VAEModule(LightningModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":
             # A checkpoint, if there is one, is restored after this.
-            self.model.start_from_mean(self.trainer.datamodule.train_mean())  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.model.start_from_mean(data.train_mean())
+            if wanted := self.model.start_images:
+                self.model.start_from_images(data.images("train", wanted)[0])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING:
@@ -67,8 +77,11 @@ class VAEModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        q = self.model.encode(batch.image)
-        terms = self.model.terms(batch.image, q, self.objective.k, self.objective.kl_needed)
+        needs, x = self.objective.needs, batch.image
+        q = self.model.encode(self.corruption(x))
+        terms = self.model.terms(
+            x, q, self.objective.draws, needs.kl, needs.latent_kl, needs.path, self.objective.chunk
+        )
         loss = self.objective(terms, self.trainer.global_step)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self._pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
@@ -84,12 +97,14 @@ class VAEModule(LightningModule):
         self._pending.clear()
         means = torch.stack((torch.stack(losses).mean(), torch.cat(distortions).mean(), torch.cat(rates).mean()))
         loss, distortion, rate = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+        numbers = self.objective.numbers(self.trainer.global_step)
         self._log_now(
             {
                 "train/loss": loss,
                 "train/elbo": -(distortion + rate),
                 "train/distortion": distortion,
                 "train/rate": rate,
+                **{f"train/{name}": value for name, value in numbers.items()},
             }
         )
 
@@ -98,6 +113,12 @@ class VAEModule(LightningModule):
         row = {**numbers, "epoch": self.current_epoch}
         for logger in self.loggers:
             logger.log_metrics(row, step=self.trainer.global_step)
+
+    def on_validation_epoch_start(self) -> None:
+        if self.model.needs_calibration:
+            set_draws(draw_key("calibrate"), self.device)
+            images = self.trainer.datamodule.images("train", CALIBRATION_IMAGES)[0]  # type: ignore[attr-defined]
+            self.model.calibrate((x, self.corruption(x)) for x in images.to(self.device).split(500))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, self.val_metrics)
@@ -108,8 +129,9 @@ class VAEModule(LightningModule):
     def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> None:
         if not batch.counts:
             return
-        x, q = batch.image, self.model.encode(batch.image)
-        terms = self.model.terms(x, q, self.objective.k, kl="if_any")
+        x, q = batch.image, self.model.encode(self.corruption(batch.image))
+        latent_kl, chunk = self.objective.needs.latent_kl, self.objective.chunk
+        terms = self.model.terms(x, q, self.objective.draws, kl="if_any", latent=latent_kl, chunk=chunk)
         evaluation = Evaluation(
             model=self.model,
             x=x,

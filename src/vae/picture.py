@@ -20,12 +20,17 @@ def grid(images: Float[Tensor, "N C H W"], columns: int) -> Float[Tensor, "C2 H2
     return make_grid(enlarged, nrow=columns, padding=4, pad_value=0.5)
 
 
-def reconstructions(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "C2 H2 W2"]:
-    """Rows of originals, each above the row of its reconstructions."""
+def reconstructions(
+    model: LatentModel, x: Float[Tensor, "B C H W"], seen: Float[Tensor, "B C H W"] | None = None
+) -> Float[Tensor, "C2 H2 W2"]:
+    """Rows of originals, each above the row of its reconstructions.
+
+    Where the encoder sees something else, `seen`, that stands in a row between the two.
+    """
     columns = 8
-    restored = model.reconstruct(x)
-    rows = [row for pair in zip(x.split(columns), restored.split(columns), strict=True) for row in pair]
-    return grid(torch.cat(rows), columns)
+    restored = model.reconstruct(x if seen is None else seen)
+    kinds = [images.split(columns) for images in (x, seen, restored) if images is not None]
+    return grid(torch.cat([row for rows in zip(*kinds, strict=True) for row in rows]), columns)
 
 
 def samples(model: LatentModel, z: Float[Tensor, "N D"]) -> Float[Tensor, "C2 H2 W2"]:

@@ -53,7 +53,7 @@ class Pictures(Callback):
         x = data.images(split, 32)[0].to(model.device)
         half = len(x) // 4
         drawn = {
-            "reconstructions": picture.reconstructions(model, x),
+            "reconstructions": picture.reconstructions(model, x, self._seen(module, x)),
             "samples": picture.samples(model, self._prior_draws(model)),
             "interpolations": picture.interpolations(model, x[:half], x[half : 2 * half]),
         }
@@ -67,6 +67,14 @@ class Pictures(Callback):
             files["latents"] = folder / "latents.png"
             picture.save_latent_scatter(str(files["latents"]), model.encode(x.to(model.device)).mean, labels)
         self._send(trainer, split, files)
+
+    def _seen(self, module: LightningModule, x: torch.Tensor) -> torch.Tensor | None:
+        """What the encoder sees of x, if that is not x itself."""
+        if isinstance(module.corruption, torch.nn.Identity):
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(generator("corruption pictures", self.seed).get_state())
+            return module.corruption(x.cpu()).to(x)  # type: ignore[operator]
 
     def _prior_draws(self, model: LatentModel) -> torch.Tensor:
         with torch.random.fork_rng(devices=[]):

@@ -60,7 +60,9 @@ class IWAE(Objective):
 
     def _surrogate(self, terms: Terms, weight: Float[Tensor, "M K B"]) -> Float[Tensor, ""]:
         """Σ_mk c_mk ln w_mk with constant c and without the score term: what has the gradient of the bound."""
-        assert terms.log_pz is not None and terms.log_qz_path is not None and terms.z is not None
+        assert terms.log_pz is not None
+        assert terms.log_qz_path is not None
+        assert terms.z is not None
         outer, inner, images = weight.shape
         mixed = ((1 - self.elbo_weight) * weight + self.elbo_weight / inner) / outer
         if self.gradient == "dreg":

@@ -13,19 +13,20 @@ from vae.objective.terms import Terms
 KL = Literal["required", "if_any", "none"]
 """Whether `Terms.kl` is required (then the densities of z are left out), wanted if there is a closed form, or
 left out."""
+LatentKL = Literal["analytic", "monte_carlo", "none"]
+"""Whether `Terms.latent_kl` is there in closed form, from the draws, or not at all."""
 
 
 @dataclass(frozen=True)
 class Needs:
     """What an objective's terms must hold; what is not needed is not computed.
 
-    kl: whether `Terms.kl` is. latent_kl: `Terms.latent_kl`, in closed form or from the draws, or not at all.
-    path: whether `Terms.z` and `Terms.log_qz_path` are. density: whether log q(z|x) must be finite.
-    prior: whether the prior is trained.
+    kl: whether `Terms.kl`. latent_kl: whether and in which form `Terms.latent_kl`. path: whether `Terms.z` and
+    `Terms.log_qz_path`. Beside the terms, density: whether q(z|x) must have one; prior: whether p(z) is trained.
     """
 
     kl: KL = "none"
-    latent_kl: Literal["analytic", "monte_carlo", "none"] = "none"
+    latent_kl: LatentKL = "none"
     path: bool = False
     density: bool = True
     prior: bool = True

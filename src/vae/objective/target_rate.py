@@ -1,5 +1,7 @@
 """β as a controller: whatever makes the rate meet a target."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
@@ -39,7 +41,7 @@ class TargetRate(nn.Module):
         self.min_beta = check_number("objective.beta.min_beta", min_beta, above=0)
         self.max_beta = check_number("objective.beta.max_beta", max_beta, minimum=min_beta)
         check_number("objective.beta.start", start, minimum=min_beta, maximum=max_beta)
-        self.register_buffer("log_beta", torch.tensor(start).log())
+        self.register_buffer("log_beta", torch.tensor(math.log(start)))
 
     def forward(self, step: int) -> Float[Tensor, ""]:
         """β now, on the device."""
@@ -49,8 +51,7 @@ class TargetRate(nn.Module):
     def observe(self, rate: Float[Tensor, ""]) -> None:
         """Adapt β to the batch's rate, which is averaged over the ranks so that all keep the same β."""
         if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(rate := rate.detach().clone(), distributed.ReduceOp.SUM)
-            rate = rate / distributed.get_world_size()
+            rate = rate.detach() / distributed.get_world_size()
+            distributed.all_reduce(rate, distributed.ReduceOp.SUM)
         error = ((rate - self.target_rate) / self.target_rate).clamp(-1, 1)
-        bounds = torch.tensor((self.min_beta, self.max_beta)).log()
-        self.log_beta.add_(self.speed * error).clamp_(bounds[0].item(), bounds[1].item())
+        self.log_beta.add_(self.speed * error).clamp_(math.log(self.min_beta), math.log(self.max_beta))

@@ -79,7 +79,7 @@ class FlowDistribution(NormalizingFlow):
 
     @property
     def mean(self) -> Float[Tensor, "B D"]:
-        """E[z], for which there is no closed form: the average of f over the same 64 antithetic draws each time."""
+        """E[z], for which there is no closed form: the average of f over the same 64 draws each time."""
         normal = self.base.base_dist
         return self.transform.inv(normal.loc + normal.scale * self.mean_noise).mean(0)
 

@@ -1,0 +1,1 @@
+"""Clean image → what the encoder sees; the likelihood scores the clean one."""
