@@ -1,0 +1,153 @@
+"""Posteriors: their densities, draws, means and closed-form KLs."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+from vae.checks import ConfigError
+from vae.latent import analytic_kl, draw, draw_for_path
+from vae.posterior.delta import Delta
+from vae.posterior.diagonal_gaussian import DiagonalGaussian
+from vae.posterior.flow import FlowPosterior
+from vae.posterior.full_gaussian import FullGaussian
+from vae.prior.standard_normal import StandardNormal
+
+B, F, D = 4, 7, 3
+DENSITIES = {
+    "diagonal_gaussian": DiagonalGaussian,
+    "full_gaussian": FullGaussian,
+    "autoregressive": FlowPosterior,
+    "coupling": partial(FlowPosterior, kind="coupling"),
+}
+
+
+def _scrambled(posterior: nn.Module) -> nn.Module:
+    """With weights large enough that nothing is near its start."""
+    with torch.no_grad():
+        for parameter in posterior.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return posterior
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+@pytest.mark.parametrize("latent_size", [1, D])
+def test_log_density_of_draws_equals_that_evaluated_separately(name: str, latent_size: int, float64: None) -> None:
+    q = _scrambled(DENSITIES[name](F, latent_size))(torch.randn(B, F))
+    z, log_qz = draw(q, 5)
+    assert z.shape == (5, B, latent_size)
+    torch.testing.assert_close(log_qz, q.log_prob(z), atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_density_integrates_to_one(name: str, float64: None) -> None:
+    q = _scrambled(DENSITIES[name](F, 2))(0.5 * torch.randn(1, F))
+    center, width = q.sample(torch.Size((5000,))).mean(0), q.sample(torch.Size((5000,))).std(0)
+    side = torch.linspace(-12, 12, 401)
+    z = center + width * torch.cartesian_prod(side, side)[:, None]
+    cell = (24 / 400) ** 2 * width.prod()
+    total = q.log_prob(z).exp().sum() * cell
+    assert total.item() == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_mean_is_that_of_the_draws(name: str) -> None:
+    q = _scrambled(DENSITIES[name](F, D))(0.5 * torch.randn(B, F))
+    draws = q.sample(torch.Size((20_000,)))
+    # That of a flow is an average of 64 antithetic draws.
+    error = 0.3 if name in ("autoregressive", "coupling") else 0.04
+    assert ((draws.mean(0) - q.mean).abs() < error * draws.std(0)).all()
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_every_parameter_gets_a_gradient_through_the_draws(name: str) -> None:
+    posterior = DENSITIES[name](F, D)
+    z, log_qz = draw(posterior(torch.randn(B, F)), 2)
+    (z.square().sum() + log_qz.sum()).backward()
+    for parameter, value in posterior.named_parameters():
+        assert value.grad is not None, parameter
+        assert value.grad.isfinite().all(), parameter
+        assert value.grad.abs().sum() > 0, parameter
+
+
+def test_flow_log_density_is_the_change_of_variables(float64: None) -> None:
+    """ln |det| is that of autograd's Jacobian."""
+    posterior = _scrambled(FlowPosterior(F, D))
+    features = torch.randn(1, F)
+    q = posterior(features)
+    noise = torch.randn(D)
+    z = q.transform.inv(noise[None])
+    jacobian = torch.autograd.functional.jacobian(lambda e: q.transform.inv(e[None])[0], noise)
+    expected = q.base.log_prob(noise[None]) - torch.linalg.slogdet(jacobian)[1]
+    torch.testing.assert_close(q.log_prob(z), expected)
+
+
+def test_full_gaussian_equals_torch_and_its_kl_the_closed_form(float64: None) -> None:
+    q = _scrambled(FullGaussian(F, D))(torch.randn(B, F))
+    covariance = q.scale_tril @ q.scale_tril.mT
+    theirs = MultivariateNormal(q.loc, covariance)
+    z = torch.randn(5, B, D)
+    torch.testing.assert_close(q.log_prob(z), theirs.log_prob(z))
+    p_mean, p_scale = torch.randn(D), torch.rand(D) + 0.5
+    p = Independent(Normal(p_mean, p_scale), 1)
+    expected = kl_divergence(theirs, MultivariateNormal(p_mean, torch.diag(p_scale.square())))
+    torch.testing.assert_close(analytic_kl(q, p, required=True), expected)
+    assert (q.scale_tril.triu(1) == 0).all()
+    assert (q.scale_tril.tril(-1) != 0).sum() == B * D * (D - 1) // 2
+
+
+def test_full_gaussian_kl_equals_its_monte_carlo_estimate() -> None:
+    q, p = FullGaussian(F, D)(torch.randn(B, F)), StandardNormal(D, (1, 2, 2))(lambda x: x)
+    z, log_qz = draw(q, 100_000)
+    ratio = log_qz - p.log_prob(z)
+    kl = analytic_kl(q, p, required=True)
+    assert kl is not None
+    assert ((ratio.mean(0) - kl).abs() < 4.5 * ratio.std(0) / 100_000**0.5).all()
+
+
+def test_flow_has_no_closed_form_kl() -> None:
+    q, p = FlowPosterior(F, D)(torch.randn(B, F)), StandardNormal(D, (1, 2, 2))(lambda x: x)
+    assert analytic_kl(q, p, required=False) is None
+    with pytest.raises(ConfigError, match=r"objective\.kl=analytic: .*use objective\.kl=monte_carlo"):
+        analytic_kl(q, p, required=True)
+
+
+def test_delta_is_a_point() -> None:
+    q = Delta(F, D)(torch.randn(B, F))
+    z = q.rsample(torch.Size((3,)))
+    assert z.shape == (3, B, D)
+    assert (z == q.mean).all()
+    assert z.requires_grad
+    assert (q.log_prob(z) == torch.inf).all()
+    assert (q.log_prob(z + 1) == -torch.inf).all()
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_path_gradient_is_the_total_without_the_score(name: str, float64: None) -> None:
+    """∂/∂z log q(z) · ∂z/∂φ, by the density's gradient at z; and its mean under q is the total's."""
+    posterior = _scrambled(DENSITIES[name](F, D))
+    parameters = list(posterior.parameters())
+    features = torch.randn(1, F)
+
+    def gradient(output: Tensor) -> Tensor:
+        grads = torch.autograd.grad(
+            output, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return torch.cat([g.flatten() for g in grads])
+
+    q = posterior(features)
+    z, log_qz, path = draw_for_path(q, 3)
+    torch.testing.assert_close(path, log_qz)
+    constant = z.detach().requires_grad_()
+    slope = torch.autograd.grad(q.log_prob(constant).sum(), constant)[0]
+    torch.testing.assert_close(gradient(path.sum()), gradient((slope * z).sum()), atol=1e-7, rtol=1e-6)
+    assert not torch.allclose(gradient(path.sum()), gradient(log_qz.sum()), atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"kind": "spline"}, {"transforms": 0}, {"hidden_sizes": [0]}])
+def test_impossible_flows_are_refused(options: dict[str, object]) -> None:
+    (key,) = options
+    with pytest.raises(ConfigError, match=rf"posterior\.{key}="):
+        FlowPosterior(F, D, **options)  # type: ignore[arg-type]
