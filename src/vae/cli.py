@@ -36,9 +36,11 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def job(config: DictConfig) -> float | None:
             _quiet_libraries()
-            sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-            if sweeping or wants_traceback:
-                # Hydra records the failure of a sweep's job, and goes on to the next.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                from vae.sweep.job import run_job
+
+                return run_job(task, config)
+            if wants_traceback:
                 return task(config)
             try:
                 return task(config)
@@ -101,6 +103,7 @@ def resume_arguments(argv: list[str]) -> list[str]:
     """Turn `resume=<run>` into arguments that take up that run's saved config, in place.
 
     Other overrides apply on top of the saved config, as in `resume=runs/… trainer.max_epochs=100`.
+    For a sweep's directory they are the arguments of the sweep, with the others in place of its own.
     """
     given = [argument for argument in argv[1:] if argument.startswith("resume=")]
     if not given or given[-1] in ("resume=", "resume=null"):
@@ -110,10 +113,23 @@ def resume_arguments(argv: list[str]) -> list[str]:
     from vae.run import RunDirectory
 
     run = Path(given[-1].removeprefix("resume="))
+    others = [argument for argument in argv[1:] if argument not in given]
+    if (run / "sweep.json").exists():
+        return [argv[0], *_sweep_arguments(run, others)]
     try:
         RunDirectory(run).config()
     except ConfigError as error:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
-    others = [argument for argument in argv[1:] if argument not in given]
     return [argv[0], *rerun_arguments(run), "hydra.output_subdir=null", f"resume='{run.absolute()}'", *others]
+
+
+def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
+    from vae.sweep.folder import SweepDirectory
+
+    flags = [argument for argument in others if argument.startswith("-")]
+    overrides = [*SweepDirectory(sweep).manifest()["arguments"], f"hydra.sweep.dir='{sweep.absolute()}'"]
+    overrides += [argument for argument in others if argument not in flags]
+    # Hydra does not let a config group be chosen twice.
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [*flags, *last.values()]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.build import build_model
 from vae.checks import ConfigError, check_choice
+from vae.files import write_atomically
 from vae.model import LatentModel
 
 
@@ -67,26 +67,16 @@ class RunDirectory:
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
         resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-        self._write(self.config_file, OmegaConf.to_yaml(resolved))
+        write_atomically(self.config_file, OmegaConf.to_yaml(resolved))
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
         finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-        self._write(self.metrics_file, json.dumps(finite, indent=2) + "\n")
+        write_atomically(self.metrics_file, json.dumps(finite, indent=2) + "\n")
 
     def metrics(self) -> dict[str, float]:
         """The final numbers."""
         return json.loads(self.metrics_file.read_text())
-
-    def _write(self, path: Path, text: str) -> None:
-        """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
 
 def finish_loggers(trainer: Trainer) -> None:

@@ -1,0 +1,10 @@
+"""Where Hydra looks for sweepers: it accepts only those of the package `hydra_plugins`.
+
+Hydra imports this at every start, so it imports nothing heavy.
+"""
+
+from vae.sweep.sweeper import GridSweep
+
+
+class Grid(GridSweep):
+    """`hydra/sweeper=grid`, the default."""

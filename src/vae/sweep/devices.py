@@ -1,0 +1,90 @@
+"""Which processes and GPUs a job of a sweep gets."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from omegaconf import DictConfig, ListConfig
+
+from vae.checks import ConfigError
+
+_held: list[IO[str]] = []
+"""The lock of this process's GPUs, held until the process ends."""
+
+
+def gpu_count() -> int:
+    """The CUDA devices that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def wanted_processes(config: DictConfig) -> int:
+    """The number of processes that a run will have, over all nodes."""
+    devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
+    if isinstance(devices, ListConfig):
+        return len(devices) * nodes
+    if str(devices) in ("auto", "-1"):
+        uses_gpus = config.trainer.accelerator in ("auto", "gpu", "cuda")
+        return max(gpu_count() if uses_gpus else 1, 1) * nodes
+    return int(devices) * nodes if str(devices).isdigit() else nodes
+
+
+def started_by_scheduler() -> bool:
+    """Whether SLURM has already started a process for every device (`srun`)."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+
+
+def check_devices(config: DictConfig) -> None:
+    """Refuse a sweep that asks for GPUs which this machine does not have, before any job starts.
+
+    Raises:
+        ConfigError: too few.
+    """
+    devices, accelerator = config.trainer.devices, config.trainer.accelerator
+    if accelerator not in ("gpu", "cuda"):
+        return
+    count = gpu_count()
+    wanted = wanted_processes(config)
+    if wanted > count or count == 0:
+        raise ConfigError(
+            f"trainer.devices={devices}: trainer.accelerator={accelerator} has {count} on this machine"
+        )
+
+
+def claim_gpus(config: DictConfig, sweep: Path) -> None:
+    """Give this worker process GPUs of its own, for as long as it lives; no more than that if there are none.
+
+    Workers share GPUs only when there are more workers than GPUs.
+    """
+    count = gpu_count()
+    if _held or count == 0 or config.trainer.accelerator == "cpu":
+        return
+    each = max(1, wanted_processes(config))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(index) for index in range(count))
+    slot = _take_slot(sweep / ".gpus")
+    first = slot % max(count // each, 1) * each
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[first : first + each])
+
+
+def _take_slot(folder: Path) -> int:
+    """The first number that no living process on this machine holds."""
+    folder.mkdir(exist_ok=True)
+    slot = 0
+    while True:
+        file = (folder / f"{socket.gethostname()}-{slot}").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            slot += 1
+        else:
+            _held.append(file)
+            return slot
+
+
+def jobs_at_once() -> int:
+    """How many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
+    return gpu_count() or len(os.sched_getaffinity(0))

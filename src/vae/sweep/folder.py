@@ -1,0 +1,201 @@
+"""A sweep's directory: what is in it, what state its jobs are in, and who may write to it."""
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from vae.checks import ConfigError
+from vae.files import read_json, write_atomically
+from vae.sweep.grid import Job
+
+State = Literal["waiting", "running", "interrupted", "done", "failed", "pruned"]
+STATES: tuple[State, ...] = ("done", "pruned", "failed", "running", "interrupted", "waiting")
+
+
+class JobDirectory:
+    """A run's directory inside a sweep. `job.json` says what became of the job, and why.
+
+    Args:
+        path: the directory; its name is the job's.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.name = self.path.name
+        self.log = self.path / "output.log"
+
+    def state(self) -> State:
+        """What the files say. A job counts as running for as long as its process holds the job's lock."""
+        recorded = self.record().get("state", "waiting")
+        if recorded != "running":
+            return recorded
+        if (self.path / "metrics.json").exists():
+            return "done"
+        return "running" if _is_locked(self.path / ".lock") else "interrupted"
+
+    def record(self) -> dict[str, Any]:
+        """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt."""
+        return read_json(self.path / "job.json") or {}
+
+    def update(self, **changes: Any) -> None:
+        """Change entries of job.json."""
+        write_atomically(self.path / "job.json", json.dumps(self.record() | changes, indent=2) + "\n")
+
+    def start(self) -> None:
+        """Record another attempt by this process."""
+        attempts = self.record().get("attempts", 0) + 1
+        self.update(
+            state="running",
+            attempts=attempts,
+            reason=None,
+            started=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+
+    def finish(self, state: State, reason: str | None = None) -> None:
+        """Record the end of an attempt; the seconds of several attempts add up."""
+        record = self.record()
+        seconds = record.get("seconds", 0) + time.time() - record["started"]
+        self.update(state=state, reason=reason, seconds=round(seconds, 2))
+
+    def metrics(self) -> dict[str, float | None]:
+        """The final numbers; empty if there are none (yet)."""
+        return read_json(self.path / "metrics.json") or {}
+
+    @contextmanager
+    def lock(self) -> Iterator[int]:
+        """Wait until no other process works on this job: after a crash of the sweep one may still do.
+
+        Yields the lock's file descriptor: a process that gets it keeps the lock until it ends.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file.fileno()
+
+
+class SweepDirectory:
+    """The files of a sweep.
+
+    ```
+    sweep.json        what is swept: the jobs and the config they share
+    <job>/            a run's directory for each job, and its job.json and output.log
+    summary.csv       one row a job
+    report.html       the same to look at, in one file
+    ```
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.manifest_file = self.path / "sweep.json"
+
+    def manifest(self) -> dict[str, Any]:
+        """The contents of sweep.json.
+
+        Raises:
+            ConfigError: this is no sweep's directory.
+        """
+        manifest = read_json(self.manifest_file)
+        if manifest is None:
+            raise ConfigError(f"{self.path}: not a sweep's directory (it has no sweep.json)")
+        return manifest
+
+    def job(self, name: str) -> JobDirectory:
+        """The directory of a job."""
+        return JobDirectory(self.path / name)
+
+    def jobs(self) -> list[Job]:
+        """All jobs that the sweep ever had, in the order in which they came."""
+        return [Job(name, values) for name, values in self.manifest()["jobs"].items()]
+
+    def states(self, jobs: Sequence[Job]) -> dict[str, State]:
+        """The state of each job, by its name."""
+        return {job.name: self.job(job.name).state() for job in jobs}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other sweep out of this directory.
+
+        Raises:
+            ConfigError: another one is at work in it, or it cannot be written.
+        """
+        path = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise ConfigError(f"hydra.sweep.dir={self.path}: cannot be written ({error.strerror})") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                who = file.read().strip() or "an unknown process"
+                raise ConfigError(f"hydra.sweep.dir={self.path}: a sweep is at work in it ({who})") from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def claim(
+        self, arguments: Sequence[str], identity: Mapping[str, Any], jobs: Sequence[Job], **more: Any
+    ) -> None:
+        """Make this the directory of a sweep, or add jobs to those of the same sweep.
+
+        Args:
+            arguments: of the command, for `resume=`.
+            identity: whatever must be equal for jobs to belong together.
+            jobs: all jobs of this launch.
+            more: further entries of sweep.json.
+
+        Raises:
+            ConfigError: the directory holds another sweep, or something else.
+        """
+        manifest = read_json(self.manifest_file)
+        if manifest is None:
+            others = [path.name for path in self.path.iterdir() if path.name != ".lock"]
+            if others:
+                raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {others[0]})")
+            manifest = {"id": secrets.token_hex(4), "created": time.time(), "jobs": {}}
+        elif (difference := first_difference(manifest["identity"], identity)) is not None:
+            raise ConfigError(f"hydra.sweep.dir={self.path}: is the directory of another sweep: {difference}")
+        manifest |= {"arguments": list(arguments), "identity": identity, **more}
+        self._write(manifest, jobs)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Add jobs, as an adaptive sweep does when it has chosen their values."""
+        self._write(self.manifest(), jobs)
+
+    def _write(self, manifest: dict[str, Any], jobs: Sequence[Job]) -> None:
+        manifest["jobs"] |= {job.name: dict(job.values) for job in jobs}
+        write_atomically(self.manifest_file, json.dumps(manifest, indent=1) + "\n")
+
+
+def first_difference(there: Any, here: Any, key: str = "") -> str | None:
+    """The first place where two nested containers differ, in words; None where they are equal."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for name in sorted({*there, *here}):
+            found = first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
+            if found is not None:
+                return found
+        return None
+    return None if there == here else f"{key.partition('.')[2] or key} is {there} there and {here} here"
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,165 @@
+"""What every sweep does around its jobs: claim the directory, launch what is not done, say what came of it."""
+
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from vae.checks import ConfigError
+from vae.sweep.devices import check_devices
+from vae.sweep.folder import SweepDirectory
+from vae.sweep.grid import Grid, Job, parse_grid
+from vae.sweep.identity import sweep_identity
+from vae.sweep.progress import Progress
+from vae.sweep.summary import closing_lines, dry_run_lines
+
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+ATTEMPTS = 2
+"""How often a job may take its process down with it before it counts as failed."""
+
+
+class SweepBase(Sweeper):
+    """Launches jobs through any of Hydra's launchers so that nothing is lost or done twice.
+
+    Args:
+        params: values of each key, as one would type them; those on the command line come on top.
+    """
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    def __init__(self, params: DictConfig | None = None):
+        self.params = {str(key): value for key, value in (params or {}).items()}
+        self.interrupted = False
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra with the config of the command, before any job is known."""
+        HydraConfig.instance().set_config(config)
+        self.hydra_context, self.config = hydra_context, config
+        self.folder = SweepDirectory(Path(config.hydra.sweep.dir).absolute())
+        if not config.sweep.dry_run:
+            self.launcher = _launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run what the arguments ask for, and leave with status 1 if a job failed."""
+        params = [f"{key}={value}" for key, value in self.params.items()]
+        parsed = OverridesParser.create(self.hydra_context.config_loader).parse_overrides([*params, *arguments])
+        grid = self.read(parsed, len(params))
+        if self.config.sweep.dry_run:
+            print(dry_run_lines(self.folder, self.first_jobs(grid)))
+            return
+        identity = sweep_identity(self.hydra_context.config_loader, self.config, grid)
+        with self.folder.lock():
+            command = [*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task]
+            jobs = self.first_jobs(grid)
+            self.folder.claim(command, identity, jobs, metric=self.config.sweep_metric, axes=list(grid.axes))
+            started = time.monotonic()
+            try:
+                with Progress(self.folder, self.config.sweep_metric) as self.progress:
+                    self.run(grid, jobs)
+            except (KeyboardInterrupt, SystemExit):
+                # Lightning turns Ctrl-C into an exit.
+                self.interrupted = True
+            self._close(time.monotonic() - started)
+
+    @abstractmethod
+    def read(self, overrides: Sequence[Override], presets: int) -> Grid:
+        """The axes and what all jobs share; the first `presets` overrides are a preset's axes."""
+
+    @abstractmethod
+    def first_jobs(self, grid: Grid) -> list[Job]:
+        """The jobs that are known before any has run."""
+
+    @abstractmethod
+    def run(self, grid: Grid, jobs: list[Job]) -> None:
+        """Launch jobs until the sweep is complete."""
+
+    def launch(self, grid: Grid, jobs: Sequence[Job]) -> None:
+        """Run the jobs that are not done.
+
+        A job whose process dies (killed for its memory, say) takes the launcher with it. Then the rest is
+        launched again, and so is that job, once.
+        """
+        check_devices(self.config)
+        before = {job.name: self._attempts([job]) for job in jobs}
+        left = [job for job in jobs if self.folder.job(job.name).state() != "done"]
+        self.progress.expect(left)
+        while left:
+            attempts = self._attempts(left)
+            error = self._launch_once(grid, left)
+            if error is None:
+                return
+            if self._attempts(left) == attempts:
+                raise error
+            left = [job for job in left if self._is_left(job, before[job.name], error)]
+
+    def _attempts(self, jobs: Sequence[Job]) -> int:
+        return sum(self.folder.job(job.name).record().get("attempts", 0) for job in jobs)
+
+    def _launch_once(self, grid: Grid, jobs: Sequence[Job]) -> Exception | None:
+        shared = [*grid.constants, f"hydra.sweep.dir='{self.folder.path}'"]
+        overrides = [[*shared, *job.overrides(), f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
+        try:
+            self.launcher.launch(overrides, initial_job_idx=0)
+        except Exception as error:
+            return error
+        return None
+
+    def _is_left(self, job: Job, before: int, error: Exception) -> bool:
+        directory = self.folder.job(job.name)
+        state = directory.state()
+        if state == "interrupted" and self._attempts([job]) - before >= ATTEMPTS:
+            directory.finish("failed", f"its process died ({type(error).__name__})")
+            return False
+        return state in ("waiting", "interrupted", "running")
+
+    def _close(self, seconds: float) -> None:
+        from vae.sweep.report import write_report
+
+        write_report(self.folder.path)
+        lines, good = closing_lines(self.folder, seconds, self.interrupted)
+        print(lines, flush=True)
+        if not good:
+            sys.exit(130 if self.interrupted else 1)
+
+
+class GridSweep(SweepBase):
+    """Every combination of the values of the keys that vary: `-m latent_size=2,8 objective.k=1,5`."""
+
+    def read(self, overrides: Sequence[Override], presets: int) -> Grid:
+        return parse_grid(overrides, presets)
+
+    def first_jobs(self, grid: Grid) -> list[Job]:
+        return grid.jobs()
+
+    def run(self, grid: Grid, jobs: list[Job]) -> None:
+        self.launch(grid, jobs)
+
+
+def _launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    """Hydra's launcher of the config.
+
+    Raises:
+        ConfigError: its plugin is not installed.
+    """
+    name = config.hydra.runtime.choices.get("hydra/launcher")
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task_function, config=config
+        )
+    except (ImportError, RuntimeError) as error:
+        if "nknown plugin" not in str(error) and "PLUGIN INSTALLED" not in str(error):
+            raise
+        extra = f"; pip install 'vae[{EXTRAS[name]}]'" if name in EXTRAS else ""
+        raise ConfigError(f"hydra/launcher={name}: its plugin is not installed{extra}") from error
