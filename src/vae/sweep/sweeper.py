@@ -63,7 +63,14 @@ class SweepBase(Sweeper):
         with self.folder.lock():
             command = [*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task]
             jobs = self.first_jobs(grid)
-            self.folder.claim(command, identity, jobs, metric=self.config.sweep_metric, axes=list(grid.axes))
+            self.folder.claim(
+                command,
+                identity,
+                jobs,
+                metric=self.config.sweep_metric,
+                axes=list(grid.axes),
+                constants=list(grid.constants),
+            )
             started = time.monotonic()
             try:
                 with Progress(self.folder, self.config.sweep_metric) as self.progress:
