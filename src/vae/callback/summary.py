@@ -1,0 +1,48 @@
+"""How large the model is and what it costs."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from vae.model import LatentModel
+
+
+class Summary(Callback):
+    """Prints, when training begins, the parameters of each part and the arithmetic of one image."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            assert isinstance(pl_module.model, LatentModel)
+            print(summary(pl_module.model), flush=True)
+
+
+def summary(model: LatentModel) -> str:
+    """One line: parameters by part, and FLOPs of one image through the encoder and one z through the decoder."""
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    sizes = ", ".join(f"{name} {short(count)}" for name, count in parts.items() if count)
+    shape = "×".join(map(str, model.image_shape))
+    total = short(sum(parts.values()))
+    return f"{shape}: {total} parameters ({sizes}), {short(flops(model))} FLOPs per image forward"
+
+
+@torch.no_grad()
+def flops(model: LatentModel) -> int:
+    """Floating-point operations, 2 for a multiplication with its addition, of matrix products and convolutions.
+
+    Counted for one image, encoded and decoded once; a training step costs about three times as many.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = model.training
+    x = torch.zeros(1, *model.image_shape, device=model.device)
+    with FlopCounterMode(display=False) as counter:
+        model.eval().reconstruct(x)
+    model.train(training)
+    return counter.get_total_flops()
+
+
+def short(number: int) -> str:
+    """Three digits and k, M or G."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
