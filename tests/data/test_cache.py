@@ -1,5 +1,6 @@
 """The cache: what is in it, who builds it, and all that can go wrong on the way."""
 
+import errno
 import os
 import resource
 import signal
@@ -236,10 +237,13 @@ def test_folder_that_cannot_be(folder: Path) -> None:
         _cache(folder).open()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to a read-only folder")
-def test_read_only_folder(folder: Path) -> None:
-    (folder / "cache").mkdir(mode=0o500)
-    with pytest.raises(ConfigError, match=r"paths.cache=.*Permission denied"):
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system"), NotImplementedError("no locks")])
+def test_folder_without_writing_or_locks(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vae.data.cache.FileLock.acquire", refuse)
+    with pytest.raises(ConfigError, match=r"cache=.*\((Read-only file system|no locks)\); choose another"):
         _cache(folder).open()
 
 
