@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from vae.likelihood.gaussian import Gaussian
@@ -22,14 +22,14 @@ SIGMA = 0.5
 LINEAR = {"hidden_sizes": [], "activation": "relu"}
 
 
-def linear_model(latent_size: int = 2) -> LatentModel:
+def linear_model(latent_size: int = 2, posterior: type[nn.Module] = DiagonalGaussian) -> LatentModel:
     """A linear VAE with random weights."""
     return LatentModel(
         image_shape=SHAPE,
         latent_size=latent_size,
         encoder=partial(MLPEncoder, **LINEAR),
         decoder=partial(MLPDecoder, **LINEAR),
-        posterior=DiagonalGaussian,
+        posterior=posterior,
         prior=StandardNormal,
         likelihood=partial(Gaussian, sigma=SIGMA),
     )

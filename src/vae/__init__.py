@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vae.density import fit_density
     from vae.run import load_model
 
-__all__ = ["load_model"]
+__all__ = ["fit_density", "load_model"]
 
 
 def __getattr__(name: str) -> object:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> object:
         from vae.run import load_model
 
         return load_model
+    if name == "fit_density":
+        from vae.density import fit_density
+
+        return fit_density
     raise AttributeError(f"module 'vae' has no attribute {name!r}")
