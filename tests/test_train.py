@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from conftest import REPOSITORY
+from offline_wandb import read_offline_run
 from vae import load_model
 
 QUICK = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_sizes=[32]", "latent_size=2"]
@@ -92,6 +93,26 @@ def test_its_csv_holds_every_number_in_order_of_steps(finished: tuple[Path, obje
     assert [int(row["step"]) for row in rows] == [19, 38]
     assert all(float(row["train/elbo"]) and float(row["val/elbo"]) for row in rows)
     assert float(rows[-1]["test/elbo"]) == pytest.approx(metrics_of(finished[0])["test/elbo"])
+
+
+def test_its_wandb_run_has_the_config_the_curves_and_the_pictures_and_is_finished(
+    finished: tuple[Path, object],
+) -> None:
+    run = read_offline_run(finished[0])
+    config = OmegaConf.to_container(OmegaConf.load(finished[0] / ".hydra" / "config.yaml"))
+    assert {key: run.config[key] for key in config} == config
+    assert run.config["logger"]["wandb"]["id"] == run.id
+    elbos = [row["val/elbo"] for row in run.history if "val/elbo" in row]
+    assert len(elbos) == 2
+    assert max(elbos) == pytest.approx(metrics_of(finished[0])["val/elbo"])
+    images = {
+        key.removesuffix("/_type")
+        for row in run.history
+        for key, value in row.items()
+        if value == "images/separated"
+    }
+    assert {"test/samples", "test/reconstructions", "val/samples"} <= images
+    assert run.exit_code == 0
 
 
 def test_it_says_where_things_are(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
