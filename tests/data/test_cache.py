@@ -270,7 +270,9 @@ def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
+# A job that a shell started in the background inherits that SIGINT is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from vae.data import cache
 from vae.data.decode import Transform
