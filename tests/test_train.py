@@ -126,7 +126,7 @@ def test_load_model_gives_the_trained_model(finished: tuple[Path, object]) -> No
     run, _ = finished
     model = load_model(run)
     for name, value in weights_of(run, "best").items():
-        torch.testing.assert_close(model.state_dict()[name.removeprefix("model.")], value)
+        torch.testing.assert_close(model.model.state_dict()[name.removeprefix("model.")], value)
     x = torch.rand(3, 1, 8, 8)
     assert model.sample(5).shape == (5, 1, 8, 8)
     assert model.reconstruct(x).shape == x.shape

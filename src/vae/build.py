@@ -1,6 +1,7 @@
 """From a composed config to the objects of a run."""
 
 import os
+import re
 from typing import Any
 
 from hydra.utils import instantiate
@@ -39,8 +40,7 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
     model = build_model(config, data.image_shape)
     objective = instantiate(config.objective)
     check_combination(model, objective, data.values)
-    discrete = data.values == model.likelihood.support
-    sizes = Sizes(data.image_shape, model.latent_size, discrete)
+    sizes = sizes_of(model, data)
     return VAEModule(
         model=model,
         objective=objective,
@@ -50,6 +50,23 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
         test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
     )
+
+
+def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
+    """What the metrics of this model on these images must know."""
+    return Sizes(
+        image_shape=data.image_shape,
+        latent_size=model.latent_size,
+        discrete=data.values == model.likelihood.support,
+        data_name=data_name(data),
+        has_density=getattr(model.posterior, "has_density", True),
+    )
+
+
+def data_name(data: ImageDataModule) -> str:
+    """What the images are, as in `data=…`: mnist, fashion_mnist, celeba, …"""
+    name = getattr(data, "set_name", type(data).__name__)
+    return re.sub("(?<=[a-z])(?=[A-Z]{2})", "_", name).lower()
 
 
 def build_trainer(config: DictConfig) -> Trainer:

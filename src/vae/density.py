@@ -52,7 +52,7 @@ def fit_density(
     Fitted by expectation–maximisation (scikit-learn's GaussianMixture).
 
     ```python
-    model = load_model("runs/…")
+    model = load_model("runs/…").model
     model.prior = fit_density(model, images, components=10)  # images: training images, x in [0, 1]
     model.sample(64)
     ```

@@ -1,9 +1,9 @@
 """LatentModel: the only place where network, posterior, prior and likelihood meet."""
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,19 +12,13 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from vae.checks import check_int
+from vae.importance import LogMarginal, RunningWeights, auto_chunk, stages
 from vae.latent import analytic_kl, draw, draw_for_path, latent_kl
 from vae.objective.objective import KL, LatentKL
 from vae.objective.terms import Terms
 from vae.precision import no_autocast
 
 Component = Callable[..., Any]
-
-
-class LogMarginal(NamedTuple):
-    """log p(x) in nats, and the effective sample size (Σw)² / Σw² of its estimate, both in float64."""
-
-    log_px: Float[Tensor, " B"]
-    ess: Float[Tensor, " B"]
 
 
 class LatentModel(nn.Module):
@@ -176,25 +170,38 @@ class LatentModel(nn.Module):
         return self.terms(x, self.encode(x), check_int("k", k), kl="if_any").elbo
 
     @torch.no_grad()
-    def log_marginal(self, x: Float[Tensor, "B C H W"], k: int = 5000, chunk: int = 100) -> LogMarginal:
+    def log_marginal(
+        self,
+        x: Float[Tensor, "B C H W"],
+        k: int = 5000,
+        chunk: int | None = None,
+        q: Distribution | None = None,
+    ) -> LogMarginal:
         """log p(x) of each image in nats, estimated by importance sampling with exactly k draws.
 
         log (1/k) Σ_k w_k with w_k = p(x|z_k) p(z_k) / q(z_k|x) (Burda et al. 2016, section 5): `chunk` draws
         at a time, encoding once, accumulated in float64. A lower bound in expectation, tight as k grows.
+
+        Args:
+            x: images.
+            k: draws for each.
+            chunk: draws that are decoded at a time; None for what fits in little memory.
+            q: where the draws come from; None for q(z|x), and otherwise any q (for a denoising model that
+                of the corrupted images).
         """
         check_int("k", k)
-        q, p = self.encode(x), self.p_z()
-        log_sum = torch.full(x.shape[:1], -math.inf, dtype=torch.float64, device=x.device)
-        log_sum_squares = log_sum.clone()
-        for start in range(0, k, chunk):
-            with no_autocast(x.device):
-                z, log_qz = draw(q, min(chunk, k - start))
-            log_px_z, log_pz = self._log_joint(x, p, z, None)
-            assert log_pz is not None
-            log_w = (log_px_z + log_pz - log_qz).double()
-            log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
-            log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
-        return LogMarginal(log_sum - math.log(k), (2 * log_sum - log_sum_squares).exp())
+        q, p = self.encode(x) if q is None else q, self.p_z()
+        chunk = auto_chunk(len(x), prod(self.likelihood.param_shape), x.device) if chunk is None else chunk
+        weights = RunningWeights(len(x), x.device)
+        for stage in stages(k):
+            while weights.k < stage:
+                with no_autocast(x.device):
+                    z, log_qz = draw(q, min(chunk, stage - weights.k))
+                log_px_z, log_pz = self._log_joint(x, p, z, None)
+                assert log_pz is not None
+                weights.add(log_px_z + log_pz - log_qz)
+            weights.note()
+        return weights.result()
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "N C H W"]:

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from vae.data import Batch
 from vae.logger.metrics_csv import MetricsCSV
-from vae.metric.evaluation import Evaluation
+from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
@@ -54,6 +54,7 @@ class VAEModule(LightningModule):
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         self.latest: dict[str, float] = {}
+        self.per_latent: dict[str, list[float]] = {}
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
@@ -63,6 +64,16 @@ class VAEModule(LightningModule):
             self.model.start_from_mean(data.train_mean())
             if wanted := self.model.start_images:
                 self.model.start_from_images(data.images("train", wanted)[0])
+
+    def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
+        """Measure something else on the test images."""
+        self.test_metrics = dict(metrics)
+        self._metrics = nn.ModuleList([*self.val_metrics.values(), *metrics.values()])
+
+    def on_test_start(self) -> None:
+        for metric in self.test_metrics.values():
+            if isinstance(metric, NeedsData):
+                metric.take_data(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING:
@@ -135,6 +146,10 @@ class VAEModule(LightningModule):
         evaluation = Evaluation(
             model=self.model,
             x=x,
+            label=batch.label,
+            key=batch.key,
+            first=batch.first,
+            q=q,
             loss=self.objective(terms, self.trainer.global_step),
             terms=terms,
             posterior_mean=q.mean,
@@ -150,7 +165,9 @@ class VAEModule(LightningModule):
         self._log_metrics("test", self.test_metrics)
 
     def _log_metrics(self, stage: str, metrics: Mapping[str, Metric]) -> None:
-        values = {f"{stage}/{name}": v for m in metrics.values() for name, v in m.compute().items()}
+        computed = {f"{stage}/{name}": v for m in metrics.values() for name, v in m.compute().items()}
+        self.per_latent = {name: v.tolist() for name, v in computed.items() if v.ndim}
+        values = {name: v for name, v in computed.items() if not v.ndim}
         for metric in metrics.values():
             metric.reset()
         # The same on every rank already, as metrics synchronise when computed; Lightning warns without sync_dist.

@@ -10,11 +10,14 @@ import torch
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from vae.build import build_model
 from vae.checks import ConfigError, check_choice
+from vae.data import ImageDataModule
 from vae.files import write_atomically
-from vae.model import LatentModel
+from vae.trained_model import TrainedModel
+from vae.trust import check_targets
 
 
 class RunDirectory:
@@ -56,12 +59,13 @@ class RunDirectory:
         """The resolved config.
 
         Raises:
-            ConfigError: this is no run directory.
+            ConfigError: this is no run directory, or its config names code that is not the project's.
         """
         if not self.config_file.is_file():
             raise ConfigError(f"{self.path}: not a run directory (it has no .hydra/config.yaml)")
         config = OmegaConf.load(self.config_file)
         assert isinstance(config, DictConfig)
+        check_targets(config, self.config_file)
         return config
 
     def write_config(self, config: DictConfig) -> None:
@@ -100,7 +104,27 @@ def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
     )
 
 
-def load_model(run: str | Path, checkpoint: str = "best") -> LatentModel:
+def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
+    """The data config of a run, with its images and cache in other folders where `paths` names some.
+
+    Args:
+        config: the run's config.
+        paths: `data` and `cache`, null for where they were.
+    """
+    moved = config.data.copy()
+    for key, value in moved.items():
+        for folder in ("data", "cache"):
+            if paths.get(folder) is not None and value is not None and value == config.paths.get(folder):
+                moved[key] = paths[folder]
+    return moved
+
+
+def run_data(config: DictConfig, paths: DictConfig) -> ImageDataModule:
+    """The data module of a run, see `data_config`."""
+    return instantiate(data_config(config, paths))
+
+
+def load_model(run: str | Path, checkpoint: str = "best") -> TrainedModel:
     """The trained model of a run directory, in evaluation mode on the CPU.
 
     Args:
@@ -108,13 +132,38 @@ def load_model(run: str | Path, checkpoint: str = "best") -> LatentModel:
         checkpoint: `best` (by val/elbo) or `last`.
 
     Raises:
-        ConfigError: this is no run directory, or it has no such checkpoint.
+        ConfigError: this is no run directory, it has no such checkpoint, or the two do not fit.
     """
     directory = RunDirectory(run)
     config = directory.config()
+    data = instantiate(config.data)
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config, instantiate(config.data).image_shape)
-    state = torch.load(directory.checkpoint(checkpoint), map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "model."
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    return model.eval()
+        model = build_model(config, data.image_shape)
+    load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
+    return TrainedModel(model.eval(), data)
+
+
+def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Load those weights of a checkpoint whose names begin with `prefix`.
+
+    Raises:
+        ConfigError: the file is damaged, is of another architecture, or holds NaN.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # what unpickling damaged bytes raises is of any type
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path}: not a checkpoint, or a damaged one ({line})") from error
+    state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
+        raise ConfigError(
+            f"{path}: the checkpoint of another architecture than the run's config ({first})"
+        ) from error
+    for name, values in state.items():
+        if not values.isfinite().all():
+            raise ConfigError(
+                f"{path}: {name} holds NaN or infinite numbers: training diverged; use another checkpoint"
+            )

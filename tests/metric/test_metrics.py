@@ -1,6 +1,7 @@
 """Metrics against their definitions, on batches of unequal sizes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from linear_gaussian import SHAPE, exact_log_px, linear_model
 from vae.metric.active_units import ActiveUnits
-from vae.metric.bound import NLL, Bound
+from vae.metric.bound import Bound
 from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.nll import NLL
 from vae.metric.reconstruction import Reconstruction
 from vae.model import LatentModel
 from vae.objective.elbo import ELBO
@@ -17,11 +19,12 @@ from vae.objective.elbo import ELBO
 SIZES = Sizes(SHAPE, 2, discrete=True)
 
 
-def _evaluate(model: LatentModel, x: torch.Tensor, beta: float = 1.0) -> Evaluation:
+def _evaluate(model: LatentModel, x: torch.Tensor, beta: float = 1.0, first: int = 0) -> Evaluation:
     q = model.encode(x)
     terms = model.terms(x, q, 3, "if_any")
     loss = ELBO(k=3, beta=beta)(terms, 0)
-    return Evaluation(model, x, loss, terms, q.mean, model.decode(q.mean).mean)
+    label = torch.zeros(len(x), dtype=torch.int64)
+    return Evaluation(model, x, label, first, first, q, terms, loss, q.mean, model.decode(q.mean).mean)
 
 
 def test_bound_is_the_mean_over_images_at_beta_one_whatever_was_minimised() -> None:
@@ -46,8 +49,8 @@ def test_bits_are_for_discrete_likelihoods_only() -> None:
 def test_nll_has_the_exact_value_and_the_standard_error_of_a_mean() -> None:
     model, metric = linear_model(), NLL(SIZES, k=5000)
     x = torch.rand(40, *SHAPE)
-    for batch in x.split(15):
-        metric.update(_evaluate(model, batch))
+    for first, batch in zip((0, 15, 30), x.split(15), strict=True):
+        metric.update(_evaluate(model, batch, first=first))
     values, exact = metric.compute(), exact_log_px(model, x)
     assert values["nll"].item() == pytest.approx(-exact.mean().item(), abs=0.02)
     assert values["nll_stderr"].item() == pytest.approx(exact.std().item() / 40**0.5, rel=0.05)
@@ -75,11 +78,9 @@ def test_mse_and_psnr_are_means_over_images(size: int, channels: int) -> None:
     metric = Reconstruction(Sizes(shape, 2, False))
     x, restored = torch.rand(5, *shape), torch.rand(5, *shape)
     model = linear_model()
-    terms = _evaluate(model, torch.rand(5, *SHAPE)).terms
     for part in (slice(0, 3), slice(3, 5)):
-        metric.update(
-            Evaluation(model, x[part], torch.zeros(()), terms, torch.zeros(len(x[part]), 2), restored[part])
-        )
+        any_batch = _evaluate(model, torch.rand(len(x[part]), *SHAPE))
+        metric.update(replace(any_batch, x=x[part], reconstruction=restored[part]))
     values = metric.compute()
     errors = ((x - restored) ** 2).flatten(1).mean(1).numpy()
     assert values["mse"].item() == pytest.approx(errors.mean(), rel=1e-5)
@@ -93,6 +94,5 @@ def test_ssim_of_an_image_with_itself_is_one() -> None:
     metric = Reconstruction(Sizes((1, 16, 16), 2, False))
     x = torch.rand(3, 1, 16, 16)
     model = linear_model()
-    terms = _evaluate(model, torch.rand(3, *SHAPE)).terms
-    metric.update(Evaluation(model, x, torch.zeros(()), terms, torch.zeros(3, 2), x))
+    metric.update(replace(_evaluate(model, torch.rand(3, *SHAPE)), x=x, reconstruction=x))
     assert metric.compute()["ssim"].item() == pytest.approx(1)

@@ -7,6 +7,9 @@ from torchmetrics import Metric
 from vae.checks import check_number
 from vae.metric.evaluation import Evaluation, Sizes
 
+COLLAPSED_RATE = 0.1
+"""A rate, in nats per image, below which the latents say nothing of the images."""
+
 
 class ActiveUnits(Metric):
     """active_units = #{d : Var_x(E_q[z_d|x]) > threshold} (Burda et al. 2016, section 5.1)."""
@@ -35,5 +38,9 @@ class ActiveUnits(Metric):
         return self.squares / self.count - (self.total / self.count).square()
 
     def compute(self) -> dict[str, Tensor]:
-        """The number of active latents so far."""
-        return {"active_units": (self.variances() > self.threshold).sum().double()}
+        """The number of active latents so far, and the variance of each latent's posterior mean."""
+        variances = self.variances()
+        return {
+            "active_units": (variances > self.threshold).sum().double(),
+            "posterior_mean_variance": variances,
+        }

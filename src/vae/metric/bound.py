@@ -1,4 +1,4 @@
-"""The ELBO and its two parts, and the importance-sampled likelihood, as means over images."""
+"""The ELBO and its two parts, as means over images."""
 
 import math
 from math import prod
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vae.checks import check_int
 from vae.metric.evaluation import Evaluation, Sizes
 
 
@@ -38,7 +37,9 @@ class Bound(Metric):
         self.count += len(batch.x)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means so far."""
+        """The means so far; only loss and distortion where q(z|x) is a point, for which there is no bound."""
+        if not self.sizes.has_density:
+            return {"loss": self.loss / self.count, "distortion": self.distortion / self.count}
         distortion, rate = self.distortion / self.count, self.rate / self.count
         means = {
             "loss": self.loss / self.count,
@@ -49,43 +50,3 @@ class Bound(Metric):
         if self.sizes.discrete:
             means["bits_per_dim"] = (distortion + rate) / (prod(self.sizes.image_shape) * math.log(2))
         return means
-
-
-class NLL(Metric):
-    """nll = −log p(x) by importance sampling with exactly k draws, a mean over images in nats.
-
-    `nll_k` is k, `nll_stderr` the standard error of the mean over images, `nll_ess` the mean effective
-    sample size (Σw)² / Σw² of the draws, out of k.
-    """
-
-    full_state_update = False
-    total: Tensor
-    squares: Tensor
-    ess: Tensor
-    count: Tensor
-
-    def __init__(self, sizes: Sizes, k: int, chunk: int = 100):
-        super().__init__()
-        self.k, self.chunk = check_int("metric.test.nll.k", k), check_int("metric.test.nll.chunk", chunk)
-        for name in ("total", "squares", "ess", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, batch: Evaluation) -> None:
-        """Add one batch."""
-        estimate = batch.model.log_marginal(batch.x, self.k, self.chunk)
-        nll = -estimate.log_px.double()
-        self.total += nll.sum()
-        self.squares += nll.square().sum()
-        self.ess += estimate.ess.double().sum()
-        self.count += len(nll)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The mean so far, and its uncertainty."""
-        mean = self.total / self.count
-        variance = (self.squares / self.count - mean.square()).clamp(min=0) * self.count / (self.count - 1)
-        return {
-            "nll": mean,
-            "nll_stderr": (variance / self.count).sqrt(),
-            "nll_ess": self.ess / self.count,
-            "nll_k": torch.tensor(float(self.k)),
-        }

@@ -1,6 +1,7 @@
 """How near the reconstruction from the posterior mean is to the image, on x in [0, 1]."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -36,20 +37,29 @@ class Reconstruction(Metric):
         # A perfect image would have an infinite PSNR and make the mean useless: 1e-10 is 100 dB.
         self.psnr += (-10 * mse.clamp(min=1e-10).log10()).sum(dtype=torch.float64)
         if self.with_ssim:
-            gaussian = self.side >= 11
-            values = structural_similarity_index_measure(
-                restored,
-                batch.x,
-                gaussian_kernel=gaussian,
-                kernel_size=11 if gaussian else 7,
-                reduction="none",
-                data_range=1.0,
-            )
-            assert isinstance(values, Tensor)
-            self.ssim += values.sum(dtype=torch.float64)
+            self.ssim += self._ssim(restored, batch.x).sum(dtype=torch.float64)
         self.count += len(batch.x)
 
     def compute(self) -> dict[str, Tensor]:
         """The means so far."""
         names = ("mse", "psnr", "ssim") if self.with_ssim else ("mse", "psnr")
         return {name: getattr(self, name) / self.count for name in names}
+
+    def _ssim(self, restored: Float[Tensor, "B C H W"], x: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
+        """The SSIM of each image: the mean of its map where the window lies within the image, as in scikit-image.
+
+        (torchmetrics' own mean is over the whole map, for which it continues the images beyond their borders.)
+        """
+        gaussian = self.side >= 11
+        window = 11 if gaussian else 7
+        whole = structural_similarity_index_measure(
+            restored,
+            x,
+            gaussian_kernel=gaussian,
+            kernel_size=window,
+            reduction="none",
+            data_range=1.0,
+            return_full_image=True,
+        )
+        inner = slice(window // 2, -(window // 2))
+        return whole[1][..., inner, inner].flatten(1).mean(1)

@@ -1,0 +1,80 @@
+"""Images as people have them (arrays, PIL images, bytes or floats, one or many) → x as the model takes it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vae.checks import ConfigError
+
+Images = Any
+"""A NumPy array, a tensor, a PIL image, or a list of any of these; (H, W), (H, W, C), (C, H, W) or a batch."""
+
+
+def as_tensor(
+    images: Images, image_shape: tuple[int, int, int]
+) -> UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]:
+    """One image or many as a batch, in bytes or as floats in [0, 1], whichever they were.
+
+    Args:
+        images: a single image is taken as a batch of one. Without a channel axis it is grey; NumPy arrays and
+            tensors may have their channels first or last.
+        image_shape: (C, H, W), what the model takes.
+
+    Raises:
+        ConfigError: another size, number of channels, type or range.
+    """
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        if not images:
+            raise ConfigError("images: an empty list; give at least one image")
+        return torch.cat([as_tensor(image, image_shape) for image in images])
+    batch = _channels_first(_to_tensor(images, image_shape[0]), image_shape)
+    if batch.dtype == torch.uint8:
+        return batch
+    return _check_range(batch)
+
+
+def _to_tensor(images: Images, channels: int) -> Tensor:
+    if hasattr(images, "convert"):
+        # A PIL image of a palette, of 1 bit, or with transparency is what it shows.
+        return torch.from_numpy(np.array(images.convert("L" if channels == 1 else "RGB")))
+    if isinstance(images, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(images))
+    if isinstance(images, Tensor):
+        return images.detach()
+    raise ConfigError(
+        f"images: {type(images).__name__} is no image; give a NumPy array, a tensor, a PIL image or a list of them"
+    )
+
+
+def _channels_first(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """(B, C, H, W), from whichever layout has the sizes that the model takes."""
+    channels, height, width = image_shape
+    shape = tuple(images.shape)
+    if channels == 1 and shape[-2:] == (height, width) and len(shape) in (2, 3):
+        return images.reshape(-1, 1, height, width)
+    if shape[-3:] == image_shape and len(shape) in (3, 4):
+        return images.reshape(-1, *image_shape)
+    if shape[-3:] == (height, width, channels) and len(shape) in (3, 4):
+        return images.reshape(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
+    raise ConfigError(
+        f"images of shape {'×'.join(map(str, shape))}: this model takes images of"
+        f" {channels}×{height}×{width} (channels × height × width), one or a batch"
+    )
+
+
+def _check_range(images: Tensor) -> Float[Tensor, "B C H W"]:
+    if images.dtype == torch.bool:
+        return images.float()
+    if not images.is_floating_point():
+        raise ConfigError(f"images of type {images.dtype}: must be uint8 in 0…255 or floats in [0, 1]")
+    if not images.isfinite().all():
+        raise ConfigError("images: hold NaN or infinite numbers")
+    if images.numel() and (images.min() < 0 or images.max() > 1):
+        raise ConfigError(
+            f"images of floats from {images.min():g} to {images.max():g}: must be in [0, 1], or uint8 in 0…255"
+        )
+    return images.float()

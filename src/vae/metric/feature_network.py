@@ -1,0 +1,148 @@
+"""The networks in whose features images are compared, and where they come from."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae.checks import ConfigError
+
+INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
+FILE_PREFIX = "features_"
+FEATURES = 64
+
+
+class MissingFeaturesError(ConfigError):
+    """The feature network is not there. The message says how to get it."""
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier; its 64 features before the last layer are what is compared.
+
+    Args:
+        image_shape: (C, H, W).
+        classes: how many labels it tells apart.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        channels, height, width = image_shape
+        self.image_shape, self.classes = image_shape, classes
+        halved = ((height + 1) // 2 + 1) // 2 * (((width + 1) // 2 + 1) // 2)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * halved, FEATURES),
+            nn.ReLU(),
+        )
+        self.output = nn.Linear(FEATURES, classes)
+
+    @property
+    def features(self) -> int:
+        """The number of features."""
+        return FEATURES
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+        """The features of images."""
+        return self.layers(x)
+
+    def logits(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
+        """The unnormalised log-probabilities of the labels."""
+        return self.output(self(x))
+
+
+class Inception(nn.Module):
+    """Inception v3 as FID has it, through torchmetrics: 2,048 features of the last pooling layer.
+
+    Args:
+        weights: torch-fidelity's file of weights.
+
+    Raises:
+        MissingFeaturesError: torch-fidelity is not installed.
+    """
+
+    features = 2048
+
+    def __init__(self, weights: Path):
+        super().__init__()
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        try:
+            self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.features)], str(weights))
+        except ModuleNotFoundError as error:
+            raise MissingFeaturesError(
+                "features=inception needs torch-fidelity: pip install 'vae[fid]'"
+            ) from error
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+        """The features of images; grey ones are taken as colour, bytes as in the original."""
+        colour = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+        return self.network((colour * 255).round().to(torch.uint8))
+
+
+def load_features(
+    features: str | None, weights: str, data_name: str, image_shape: tuple[int, int, int]
+) -> tuple[nn.Module, str]:
+    """A feature network, images → features with the attribute `features`, and its name for the numbers.
+
+    Args:
+        features: `inception`, or the path of a file that `python -m vae.features` wrote; None for the one it
+            writes for this data set.
+        weights: the folder for weights, `paths.weights`.
+        data_name: of the images, for the default file.
+        image_shape: (C, H, W).
+
+    Raises:
+        MissingFeaturesError: it is not there.
+        ConfigError: the file is something else, or is for images of another size.
+    """
+    if features == "inception":
+        path = Path(weights) / INCEPTION_FILE
+        if not path.is_file():
+            raise MissingFeaturesError(
+                f"features=inception: {path} is missing; get {INCEPTION_FILE} from the releases of"
+                " toshas/torch-fidelity and put it there"
+            )
+        return Inception(path), features
+    path = Path(features) if features else features_file(weights, data_name)
+    if not path.is_file():
+        raise MissingFeaturesError(
+            f"no feature network at {path}: make it with `python -m vae.features data={data_name}`,"
+            " or give features=inception or features=<file>"
+        )
+    network = load_classifier(path)
+    if network.image_shape != image_shape:
+        raise ConfigError(f"features={path}: is for images of {network.image_shape}, not {image_shape}")
+    return network, path.stem.removeprefix(FILE_PREFIX)
+
+
+def features_file(weights: str, data_name: str) -> Path:
+    """Where `python -m vae.features` writes."""
+    return Path(weights) / f"{FILE_PREFIX}{data_name}.pt"
+
+
+def save_classifier(network: Classifier, path: Path) -> None:
+    """Write the weights with the sizes that they need."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = {"image_shape": list(network.image_shape), "classes": network.classes}
+    torch.save({**sizes, "state_dict": network.state_dict()}, path)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Read what `save_classifier` wrote.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        channels, height, width = saved["image_shape"]
+        network = Classifier((channels, height, width), saved["classes"])
+        network.load_state_dict(saved["state_dict"])
+    except Exception as error:  # what unpickling damaged bytes raises is of any type
+        raise ConfigError(f"features={path}: is no file that `python -m vae.features` wrote") from error
+    return network.eval().requires_grad_(False)

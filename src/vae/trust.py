@@ -1,0 +1,81 @@
+"""Which objects the saved config of a run may name: loading somebody's run must not run their code.
+
+Hydra (1.3.8) refuses some known dangerous targets by itself. Here, on the contrary, only what a run is made
+of is let through: classes, and of the libraries only those of the kinds that stand in a config.
+"""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from hydra._internal.utils import _locate  # what `instantiate` itself looks a target up with
+from omegaconf import DictConfig, OmegaConf
+
+from vae.checks import ConfigError
+
+PROJECT = "vae"
+KINDS = {
+    "torch": ("torch.nn.Module", "torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
+    "torchvision": ("torch.nn.Module",),
+    "torchmetrics": ("torchmetrics.Metric",),
+    "zuko": ("torch.nn.Module",),
+    "lightning": (
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.Callback",
+        "lightning.pytorch.loggers.Logger",
+        "lightning.pytorch.strategies.Strategy",
+        "lightning.pytorch.plugins.Precision",
+        "lightning.pytorch.profilers.Profiler",
+    ),
+}
+"""For each library, the classes of whose subclasses a config may ask."""
+
+
+def check_targets(config: DictConfig, source: object) -> None:
+    """Refuse a config that names anything but classes of the project and of the libraries it is built on.
+
+    Args:
+        config: a saved config.
+        source: where it is from, for the message.
+
+    Raises:
+        ConfigError: it names something else.
+    """
+    for key, target in _targets(OmegaConf.to_container(config, resolve=False)):
+        if not is_allowed(target):
+            raise ConfigError(
+                f"{source}: {key}={target!s} is refused: a run may only name classes of"
+                f" {', '.join([PROJECT, *KINDS])}, so that loading it cannot run foreign code"
+            )
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every `_target_` of a config, with its key."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            below = f"{path}.{key}" if path else str(key)
+            if key == "_target_":
+                yield below, value
+            yield from _targets(value, below)
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _targets(value, f"{path}[{position}]")
+
+
+def is_allowed(target: object) -> bool:
+    """Whether `target` is the full name of a class that a config may ask for, or of nothing at all."""
+    if not isinstance(target, str):
+        return False
+    library = target.partition(".")[0]
+    if library != PROJECT and library not in KINDS:
+        return False
+    try:
+        found = _locate(target)
+    except Exception:
+        # What is not there (as in a run of another version) cannot be run; instantiating says so if need be.
+        return True
+    # The class must come from that library: `vae.run.os.system` or `torch.hub.Path` are reached through it,
+    # but come from elsewhere.
+    if not inspect.isclass(found) or found.__module__.partition(".")[0] not in (library, f"pytorch_{library}"):
+        return False
+    return library == PROJECT or issubclass(found, tuple(_locate(kind) for kind in KINDS[library]))
