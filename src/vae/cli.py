@@ -46,7 +46,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 return task(config)
             except Exception as error:
                 # Left to Hydra, this would print a second line, with the overrides.
-                raise SystemExit(_fail(error)) from error
+                raise SystemExit(_fail(error, config_name)) from error
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
@@ -58,7 +58,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 with _exceptions_come_through():
                     return main()
             except Exception as error:
-                raise SystemExit(_fail(error)) from error
+                raise SystemExit(_fail(error, config_name)) from error
 
         wants_traceback = os.environ.get(FULL_ERROR) == "1"
         return run
@@ -80,8 +80,8 @@ def _quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _fail(error: Exception) -> int:
-    print(error_line(error, sys.argv[1:]), file=sys.stderr)
+def _fail(error: Exception, config_name: str) -> int:
+    print(error_line(error, sys.argv[1:], config_name), file=sys.stderr)
     return 1
 
 
@@ -97,6 +97,15 @@ def _exceptions_come_through() -> Iterator[None]:
             del os.environ[FULL_ERROR]
         else:
             os.environ[FULL_ERROR] = before
+
+
+def quote_argument(argv: list[str], key: str) -> list[str]:
+    """Put the value of `key=value` in quotes, so that Hydra takes any path, with commas or = in it, as it is."""
+    start = f"{key}="
+    return [
+        f"{start}'{a.removeprefix(start)}'" if a.startswith(start) and a[len(start) :][:1] not in ("'", '"') else a
+        for a in argv
+    ]
 
 
 def resume_arguments(argv: list[str]) -> list[str]:

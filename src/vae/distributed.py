@@ -41,6 +41,20 @@ def children_run_this_config(run: RunDirectory) -> Iterator[None]:
         os.environ.update(environment)
 
 
+@contextmanager
+def children_run_this_command() -> Iterator[None]:
+    """Inside, the ranks that Lightning starts repeat this process's command line as it is.
+
+    Hydra's singleton, from which Lightning would add a directory to it, is set aside meanwhile.
+    """
+    hydra = HydraConfig.instance().cfg
+    HydraConfig.instance().cfg = None
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = hydra
+
+
 def rerun_arguments(run: Path) -> list[str]:
     """Hydra's arguments with which train.py works on a run's saved config, in that run's directory."""
     run = run.absolute()

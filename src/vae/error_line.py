@@ -10,12 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from vae.checks import ConfigError
 
 
-def error_line(error: BaseException, arguments: Sequence[str]) -> str:
+def error_line(error: BaseException, arguments: Sequence[str], config_name: str = "train") -> str:
     """One line that says what is wrong: the key, the value, and what is allowed.
 
     Args:
         error: what was raised.
         arguments: the command line, without the program, from which it came.
+        config_name: what the command composes.
     """
     chain = _chain(error)
     for link in chain:
@@ -23,7 +24,7 @@ def error_line(error: BaseException, arguments: Sequence[str]) -> str:
             return f"error: {_flat(link)}"
     hydra_error = next((link for link in chain if isinstance(link, HydraException)), None)
     if hydra_error is not None:
-        return f"error: {_composition(hydra_error, chain, arguments)}"
+        return f"error: {_composition(hydra_error, chain, arguments, config_name)}"
     root = chain[-1]
     return f"error: {type(root).__name__}: {_flat(root)} (HYDRA_FULL_ERROR=1 shows where)"
 
@@ -40,10 +41,12 @@ def _flat(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _composition(error: HydraException, chain: list[BaseException], arguments: Sequence[str]) -> str:
+def _composition(
+    error: HydraException, chain: list[BaseException], arguments: Sequence[str], config_name: str
+) -> str:
     text = str(error)
     if match := re.match(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", text):
-        return _unknown_key(match[1].lstrip("+~"), arguments)
+        return _unknown_key(match[1].lstrip("+~"), arguments, config_name)
     if match := re.search(
         r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\n((?:\t\S+\n?)+)", text
     ):
@@ -55,19 +58,19 @@ def _composition(error: HydraException, chain: list[BaseException], arguments: S
     return _flat(error) + (f" ({_flat(detail)})" if detail and _flat(detail) not in _flat(error) else "")
 
 
-def _unknown_key(key: str, arguments: Sequence[str]) -> str:
+def _unknown_key(key: str, arguments: Sequence[str], config_name: str) -> str:
     """The line for a key that is in no config: what may stand in its place."""
     given = next((a for a in arguments if a.lstrip("+~").split("=")[0] == key), key)
     value = given.partition("=")[2]
     parent, _, leaf = key.rpartition(".")
-    siblings = _keys_beside(parent, arguments)
+    siblings = _keys_beside(parent, arguments, config_name)
     near = difflib.get_close_matches(leaf, siblings, 1)
     hint = f"; did you mean {'.'.join(filter(None, (parent, near[0])))}?" if near else ""
     where = f"{parent} has" if parent else "there are"
     return f"{key}={value}: no such key{hint} ({where} {', '.join(siblings) or 'none'})"
 
 
-def _keys_beside(parent: str, arguments: Sequence[str]) -> list[str]:
+def _keys_beside(parent: str, arguments: Sequence[str], config_name: str) -> list[str]:
     """The keys of the config node `parent`, with the groups that the command line chose."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -78,8 +81,8 @@ def _keys_beside(parent: str, arguments: Sequence[str]) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            config = compose("train", [c for c in choices if (CONF / c.split("=")[0]).is_dir()])
+            config = compose(config_name, [c for c in choices if (CONF / c.split("=")[0]).is_dir()])
         except HydraException:
-            config = compose("train")
+            config = compose(config_name)
     node = OmegaConf.select(config, parent) if parent else config
     return [str(key) for key in node if not str(key).startswith("_")] if isinstance(node, DictConfig) else []

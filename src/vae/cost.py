@@ -1,0 +1,67 @@
+"""What a model costs: size, work, speed and memory."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vae.model import LatentModel
+
+SECONDS = 0.5
+"""How long the speed is measured."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: numbers that were trained. flops_per_image: of one reconstruction, as torch counts them (a
+    multiplication and an addition are two). images_per_second: reconstructed here, on `device`, in batches.
+    peak_memory_mib: of the device, or of the whole process where that is the CPU.
+    """
+
+    parameters: int
+    flops_per_image: int
+    images_per_second: float
+    peak_memory_mib: float
+    device: str
+
+
+@torch.no_grad()
+def measure_cost(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Cost:
+    """Measure with images x, which are on the model's device."""
+    with FlopCounterMode(display=False) as counter:
+        model.reconstruct(x[:1])
+    return Cost(
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        flops_per_image=counter.get_total_flops(),
+        images_per_second=round(_speed(model, x), 1),
+        peak_memory_mib=round(_peak_memory(x.device), 1),
+        device=f"{x.device.type}, {torch.get_num_threads()} threads" if x.device.type == "cpu" else str(x.device),
+    )
+
+
+def _speed(model: LatentModel, x: Float[Tensor, "B C H W"]) -> float:
+    """Images reconstructed per second, after a first time that does not count."""
+    model.reconstruct(x)
+    images, started = 0, _now(x.device)
+    while _now(x.device) - started < SECONDS:
+        model.reconstruct(x)
+        images += len(x)
+    return images / (_now(x.device) - started)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # In KiB, but on macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,53 @@
+"""Measure trained runs: python -m vae.evaluate run=runs/… [k=5000] [split=test] [data=…]."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from vae.cli import command, quote_argument
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("evaluate")
+def evaluate(config: "DictConfig") -> None:
+    """Evaluate each run, write evaluation.json and evaluation.html into it, and print one table of all."""
+    from omegaconf import OmegaConf
+
+    from vae.checks import ConfigError
+    from vae.distributed import children_run_this_command
+    from vae.evaluation import evaluate_run, find_runs
+    from vae.report import print_report
+    from vae.saved_evaluation import save, save_comparison
+
+    if config.get("data") is not None and config.paths.data is None:
+        config.paths.data = "data"
+    OmegaConf.resolve(config)
+    runs, results, failed = find_runs(config.run), [], list[str]()
+    with children_run_this_command():
+        for run in runs:
+            try:
+                results.append(evaluate_run(run, config))
+            except ConfigError as error:
+                if len(runs) == 1:
+                    raise
+                failed.append(str(error))
+    measured = [result for result in results if result is not None]
+    if measured:
+        print_report(measured)
+        for page in [*(save(result, config) for result in measured), *save_comparison(measured)]:
+            print(page)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """The command, whose paths need no quotes of Hydra's."""
+    sys.argv = quote_argument(sys.argv, "run")
+    evaluate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Every measure of a trained run, computed by the same test loop as in training."""
+
+import glob
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import DictConfig, open_dict
+from torchmetrics import Metric
+
+from vae.build import build_module, data_name, sizes_of
+from vae.checks import ConfigError, check_choice, check_int
+from vae.cost import measure_cost
+from vae.data import ImageDataModule
+from vae.metric.active_units import COLLAPSED_RATE
+from vae.metric.evaluation import Sizes
+from vae.metric.feature_network import MissingFeaturesError
+from vae.module import VAEModule
+from vae.run import RunDirectory, data_config, load_weights
+
+
+@dataclass
+class Result:
+    """All about one evaluated run; `evaluation.json` holds just this.
+
+    run: its directory. checkpoint, split, data, images, seed: what was evaluated. metrics: the numbers, by the
+    names of the logs. per_latent: lists of D numbers. cost: see `vae.cost`. notes: what the reader must know.
+    """
+
+    run: str
+    checkpoint: str
+    split: str
+    data: str
+    images: int
+    seed: int
+    metrics: dict[str, float]
+    per_latent: dict[str, list[float]]
+    cost: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def number(self, name: str) -> float | None:
+        """One of the numbers, without the split in its name."""
+        return self.metrics.get(f"{self.split}/{name}")
+
+    def json(self) -> str:
+        """The whole as JSON; what is no finite number is null."""
+        return json.dumps(_finite(asdict(self)), indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def find_runs(pattern: object) -> list[RunDirectory]:
+    """The run directory of this path, or those among what a glob matches, sorted.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not isinstance(pattern, str) or not pattern:
+        raise ConfigError(f"run={pattern}: give a run directory, or a glob in quotes: run='runs/mnist/*'")
+    exact = RunDirectory(pattern)
+    if exact.path.exists():
+        exact.config()
+        return [exact]
+    found = [RunDirectory(path) for path in sorted(glob.glob(pattern))]
+    runs = [run for run in found if run.config_file.is_file()]
+    if not runs:
+        raise ConfigError(f"run={pattern}: there is no run directory (one with a .hydra/config.yaml) of this name")
+    return runs
+
+
+def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
+    """Evaluate one run as conf/evaluate.yaml says; None on all ranks but the first.
+
+    Raises:
+        ConfigError: something in the run, in the config, or in the two together cannot work.
+    """
+    checkpoint = run.checkpoint(config.checkpoint)
+    run_config = run.config()
+    data, own_shape = evaluated_data(run_config, config)
+    module = evaluated_module(run_config, data, own_shape)
+    load_weights(module.model, checkpoint, prefix="model.")
+    load_weights(module.objective, checkpoint, prefix="objective.")
+    metrics, notes = evaluation_metrics(config, sizes_of(module.model, data))
+    module.replace_test_metrics(metrics)
+    trainer = evaluating_trainer(config)
+    trainer.test(module, data, verbose=False)
+    if not trainer.is_global_zero:
+        return None
+    # The loop's names begin with the stage it believes in; what was evaluated may be another split.
+    name = f"{config.split}/"
+    result = Result(
+        run=str(run.path),
+        checkpoint=config.checkpoint,
+        split=config.split,
+        data=data_name(data),
+        images=len(data.subsets[config.split]),
+        seed=config.seed,
+        metrics={name + key.removeprefix("test/"): value for key, value in module.latest.items()},
+        per_latent={name + key.removeprefix("test/"): values for key, values in module.per_latent.items()},
+    )
+    x = data.images(config.split, config.batch_size)[0].to(module.model.device)
+    result.cost = asdict(measure_cost(module.model, x))
+    told = [str(note) for metric in metrics.values() if (note := getattr(metric, "note", None))]
+    result.notes = [*notes, *told, *remarks(result, data)]
+    return result
+
+
+def evaluated_data(run_config: DictConfig, config: DictConfig) -> tuple[ImageDataModule, tuple[int, int, int]]:
+    """The images to evaluate on, and the shape of those that the run was trained on."""
+    check_choice("split", config.split, ("train", "val", "test"))
+    own = run_config.data
+    own_shape = instantiate(own).image_shape
+    if config.get("data") is None:
+        chosen = data_config(run_config, config.paths)
+    else:
+        chosen = config.data.copy()
+        chosen.binarize = own.binarize
+    with open_dict(chosen):
+        chosen.eval_batch_size = check_int("batch_size", config.batch_size)
+        chosen.seed = check_int("seed", config.seed, minimum=0)
+    data = instantiate(chosen)
+    data.tested_split = config.split
+    return data, own_shape
+
+
+def evaluated_module(run_config: DictConfig, data: ImageDataModule, own_shape: tuple[int, int, int]) -> VAEModule:
+    """The run's module, with weights still to be loaded and without metrics.
+
+    Raises:
+        ConfigError: the images are of another shape than those the run was trained on.
+    """
+    if data.image_shape != own_shape:
+        here, there = ("×".join(map(str, shape)) for shape in (data.image_shape, own_shape))
+        raise ConfigError(f"data={data_name(data)}: images of {here}, but the run was trained on {there}")
+    bare = run_config.copy()
+    with open_dict(bare):
+        bare.metric, bare.scheduler = {"val": {}, "test": {}}, {}
+    with torch.random.fork_rng(devices=[]):
+        return build_module(bare, data)
+
+
+def evaluation_metrics(config: DictConfig, sizes: Sizes) -> tuple[dict[str, Metric], list[str]]:
+    """The metrics of the config, and a line for each that must be left out because files are missing."""
+    metrics, notes = {}, []
+    for name, metric in instantiate(config.metric.test).items():
+        if metric is None:
+            continue
+        try:
+            metrics[str(name)] = metric(sizes)
+        except MissingFeaturesError as error:
+            notes.append(f"no {name}: {error}")
+    return metrics, notes
+
+
+def evaluating_trainer(config: DictConfig) -> Trainer:
+    """Lightning's Trainer for a test loop that logs nothing by itself."""
+    return Trainer(
+        **config.trainer,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
+    """What a reader of the numbers must know."""
+    active, rate = result.number("active_units"), result.number("rate")
+    if rate is None:
+        yield "the posterior is a point, so that there is no bound, no rate and no likelihood of the images"
+    elif active == 0 or rate < COLLAPSED_RATE:
+        yield (
+            f"posterior collapse: {active:g} active units and a rate of {rate:.3g} nats, so that the latents"
+            " say (almost) nothing of the images; try a smaller β, a warm-up of β, or free bits"
+        )
+    if data.binarize == "dynamic":
+        yield (
+            f"dynamic binarisation: each image was drawn once, from seed={result.seed};"
+            " another seed gives slightly other numbers"
+        )
+    if result.split == "train":
+        yield "these are the training images: the numbers say how well they are fitted, no more"

@@ -1,0 +1,35 @@
+"""Train the network in whose features images are compared: python -m vae.features data=mnist."""
+
+from typing import TYPE_CHECKING
+
+from vae.cli import command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("features")
+def main(config: "DictConfig") -> None:
+    """Train a small classifier of the data's labels, and write it to <paths.weights>/features_<data>.pt."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from vae.build import data_name
+    from vae.checks import check_int, check_number
+    from vae.classifier_training import accuracy, train_classifier
+    from vae.metric.feature_network import features_file, save_classifier
+
+    OmegaConf.resolve(config)
+    steps = check_int("steps", config.steps)
+    lr = check_number("lr", config.lr, above=0)
+    data = instantiate(config.data, binarize="none")
+    data.prepare_data()
+    data.setup()
+    network = train_classifier(data, steps, lr, check_int("seed", config.seed, minimum=0))
+    path = features_file(config.paths.weights, data_name(data))
+    save_classifier(network, path)
+    print(f"{path}: tells {accuracy(network, data):.2%} of the test images right")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""`python -m vae.evaluate`, as a user runs it."""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from commands import call_command, run_command, train_quickly
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run of binarised images, weights/ of a feature network beside it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    train_quickly(folder / "runs" / "a=1,b", "likelihood=bernoulli", "data.binarize=dynamic")
+    done = call_command("vae.features", "data=digits", "steps=30", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"weights/features_digits\.pt: tells \d+\.\d+% of the test images right", done.stdout)
+    return folder
+
+
+def evaluate(folder: Path, *arguments: str) -> str:
+    """Run the command in the folder; what it prints."""
+    arguments = ("trainer.accelerator=cpu", *arguments)
+    if any(argument.startswith("trainer.devices=") for argument in arguments):
+        done = run_command("-m", "vae.evaluate", *arguments, folder=folder)
+    else:
+        done = call_command("vae.evaluate", *arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def saved(folder: Path, name: str = "evaluation.json") -> dict:
+    return json.loads((folder / "runs" / "a=1,b" / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def single(runs: Path) -> dict:
+    """The evaluation by one process, in batches of which there are 8, the last one smaller."""
+    evaluate(runs, "run=runs/a=1,b", "k=25", "batch_size=50")
+    return saved(runs)
+
+
+def test_every_measure_is_there_and_they_add_up(single: dict) -> None:
+    m = {name.removeprefix("test/"): value for name, value in single["metrics"].items()}
+    assert single["images"] == 360
+    assert m["elbo"] == pytest.approx(-(m["distortion"] + m["rate"]))
+    assert m["nll"] < -m["elbo"]
+    assert m["nll_at_1"] > m["nll_at_10"] > m["nll"]
+    assert m["nll_k"] == 25
+    assert m["bits_per_dim"] == pytest.approx(-m["elbo"] / (64 * math.log(2)))
+    assert sum(single["per_latent"]["test/rate_per_latent"]) == pytest.approx(m["rate"], rel=1e-4)
+    assert m["mutual_information"] <= math.log(360)
+    assert 0 <= m["recall_digits"] <= 1
+    wanted = {"mse", "psnr", "ssim", "active_units", "fid_digits", "kid_digits", "fid_digits_reconstruction"}
+    assert wanted | {"linear_probe_accuracy", "knn_accuracy", "marginal_kl", "nll_ess", "nll_poor"} <= set(m)
+    assert single["cost"]["parameters"] == 2 * 64 * 32 + 32 + 64 + (32 * 6 + 6) + (3 * 32 + 32)
+    assert single["cost"]["flops_per_image"] == 2 * (64 * 32 + 32 * 6 + 3 * 32 + 32 * 64)
+    assert any(note.startswith("dynamic binarisation") for note in single["notes"])
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_processes_give_the_numbers_of_one(runs: Path, single: dict, ranks: int) -> None:
+    # 8 batches: with 3 ranks one of them gets a batch that does not count.
+    evaluate(runs, "run=runs/a=1,b", "k=25", "batch_size=50", f"trainer.devices={ranks}", "trainer.strategy=ddp")
+    several = saved(runs)
+    assert several["metrics"].keys() == single["metrics"].keys()
+    for name, value in single["metrics"].items():
+        assert several["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    assert several["per_latent"]["test/rate_per_latent"] == pytest.approx(
+        single["per_latent"]["test/rate_per_latent"], rel=1e-5
+    )
+
+
+def test_more_processes_than_batches(runs: Path) -> None:
+    evaluate(runs, "run=runs/a=1,b", "k=5", "batch_size=500")
+    one = saved(runs)
+    evaluate(runs, "run=runs/a=1,b", "k=5", "batch_size=500", "trainer.devices=2", "trainer.strategy=ddp")
+    for name, value in one["metrics"].items():
+        assert saved(runs)["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+def test_the_page_stands_by_itself_and_escapes(runs: Path) -> None:
+    shutil.copytree(runs / "runs" / "a=1,b", runs / "<b>&")
+    evaluate(runs, "run=<b>&", "k=2", "metric=default")
+    page = (runs / "<b>&" / "evaluation.html").read_text()
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&<" not in page
+    assert not re.search(r"(src|href)\s*=|@import|url\(", page)
+
+
+def test_several_runs_give_one_table(runs: Path) -> None:
+    other = runs / "runs" / "second"
+    shutil.copytree(runs / "runs" / "a=1,b", other)
+    printed = evaluate(runs, "run='runs/*'", "k=3", "features=null", "split=val")
+    assert "a=1,b" in printed
+    assert "second" in printed
+    assert (runs / "runs" / "comparison.html").is_file()
+    assert saved(runs, "evaluation_val.json")["images"] == 180
+    shutil.rmtree(other)
+
+
+def test_missing_features_leave_the_rest_standing(runs: Path) -> None:
+    printed = evaluate(runs, "run=runs/a=1,b", "k=2", "features=inception")
+    assert "pt_inception-2015-12-05-6726825d.pth" in printed
+    assert "test/nll" in saved(runs)["metrics"]
+
+
+def broken(folder: Path, run: Path, how: str) -> Path:
+    """A copy of the run that has been tampered with."""
+    copy = folder / how
+    shutil.copytree(run, copy)
+    checkpoint, config = copy / "checkpoints" / "best.ckpt", copy / ".hydra" / "config.yaml"
+    if how == "nan":
+        content = torch.load(checkpoint, weights_only=True)
+        content["state_dict"]["model.decoder.output.bias"][3] = math.nan
+        torch.save(content, checkpoint)
+    elif how == "other_architecture":
+        edited = OmegaConf.load(config)
+        edited.network.encoder.hidden_sizes = [16]
+        OmegaConf.save(edited, config)
+    elif how == "foreign_code":
+        edited = OmegaConf.load(config)
+        edited.network.encoder = {"_target_": "os.system", "command": f"touch {folder / 'ran'}"}
+        OmegaConf.save(edited, config)
+    elif how == "text":
+        checkpoint.write_text("this is no checkpoint")
+    elif how == "no_checkpoint":
+        checkpoint.unlink()
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("nan", r"error: .*best\.ckpt: decoder\.output\.bias holds NaN .*"),
+        ("other_architecture", r"error: .*best\.ckpt: the checkpoint of another architecture .*size mismatch.*"),
+        ("foreign_code", r"error: .*network\.encoder\._target_=os\.system is refused: .*"),
+        ("text", r"error: .*best\.ckpt: not a checkpoint, or a damaged one .*"),
+        ("no_checkpoint", r"error: .*best\.ckpt: there is no such checkpoint.*"),
+    ],
+)
+def test_a_broken_run_is_one_line(runs: Path, tmp_path: Path, how: str, line: str) -> None:
+    copy = broken(tmp_path, runs / "runs" / "a=1,b", how)
+    done = call_command("vae.evaluate", f"run={copy}", "k=2", folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(line, done.stderr.strip()), done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], r"error: run=None: give a run directory.*"),
+        (["run=no/such/run"], r"error: run=no/such/run: there is no run directory .*"),
+        (["run=."], r"error: \.: not a run directory .*"),
+        (["run=RUN", "k=0"], r"error: metric\.test\.nll\.k=0: must be a whole number of at least 1"),
+        (["run=RUN", "chunk=few"], r"error: metric\.test\.nll\.chunk=few: must be auto or a whole number.*"),
+        (["run=RUN", "split=tset"], r"error: split=tset: must be one of train, val, test"),
+        (["run=RUN", "batch_size=0"], r"error: batch_size=0: must be a whole number of at least 1"),
+        (["run=RUN", "checkpoint=worst"], r"error: checkpoint=worst: must be one of best, last"),
+        (["run=RUN", "data=mnist"], r"error: data=mnist: images of 1×28×28, but the run was trained on 1×8×8"),
+        (["run=RUN", "kk=3"], r"error: kk=3: no such key.*"),
+    ],
+)
+def test_bad_input_is_one_line(runs: Path, arguments: list[str], line: str) -> None:
+    run = str(runs / "runs" / "a=1,b")
+    done = call_command("vae.evaluate", *(a.replace("RUN", run) for a in arguments), folder=runs)
+    assert done.returncode == 1
+    assert re.fullmatch(line, done.stderr.strip()), done.stderr
