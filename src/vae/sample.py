@@ -1,0 +1,28 @@
+"""Pictures from a trained run: python -m vae.sample run=runs/… [n=64] [picture=…]."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from vae.cli import command, quote_argument
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("sample")
+def sample(config: "DictConfig") -> None:
+    """Draw the pictures that are asked for, and print where they are."""
+    from vae.gallery import Gallery
+
+    for path in Gallery(config).draw():
+        print(path)
+
+
+def main() -> None:
+    """The command, whose paths need no quotes of Hydra's."""
+    sys.argv = quote_argument(quote_argument(sys.argv, "run"), "images")
+    sample()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`python -m vae.sample`: every picture is there, of the right size, and bad input is one line."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from commands import call_command, train_quickly
+from vae.figure import save_animation, save_figure
+from vae.nearest import nearest
+from vae.run import load_model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_quickly(
+        tmp_path_factory.mktemp("sampled") / "run", "callback=default", "callback.pictures.every_n_epochs=1"
+    )
+
+
+def draw(run: Path, *arguments: str) -> list[Path]:
+    """The files that the command says it made."""
+    done = call_command("vae.sample", f"run={run}", *arguments, folder=run.parent)
+    assert done.returncode == 0, done.stderr
+    files = [Path(line) for line in done.stdout.splitlines()]
+    assert all(file.exists() for file in files)
+    return files
+
+
+def test_all_pictures_are_drawn(run: Path) -> None:
+    files = draw(run, "picture=all", "n=6", "steps=3", f"out={run / 'all'}")
+    wanted = {"samples", "reconstructions", "interpolation", "traversal", "neighbors", "progress"}
+    assert {file.stem for file in files} == wanted
+    with Image.open(run / "all" / "interpolation.gif") as animation:
+        assert animation.n_frames > 30
+    for file in files:
+        with Image.open(file) as picture:
+            assert np.asarray(picture.convert("L")).std() > 10, file
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "svg"])
+def test_pictures_for_papers(run: Path, suffix: str) -> None:
+    assert [file.name for file in draw(run, "n=4", f"format={suffix}")] == [f"samples.{suffix}"]
+
+
+def test_single_images_and_arrays_are_the_samples(run: Path) -> None:
+    draw(run, "n=3", "seed=5", "save=[single,npz]", f"out={run / 'single'}")
+    expected = load_model(run).sample(3, seed=5)
+    np.testing.assert_allclose(np.load(run / "single" / "samples.npz")["images"], expected, atol=1e-6)
+    with Image.open(run / "single" / "samples" / "00002.png") as picture:
+        assert picture.size == (8, 8)
+        np.testing.assert_allclose(np.asarray(picture) / 255, expected[2, 0].clamp(0, 1), atol=0.5 / 255 + 1e-6)
+
+
+def test_files_are_reconstructed(run: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    files = draw(run, f"images={tmp_path}/*.png", "picture=[reconstructions,interpolation]", "animation=null")
+    assert [file.stem for file in files] == ["reconstructions", "interpolation"]
+
+
+def test_each_pixel_is_a_crisp_square(tmp_path: Path) -> None:
+    checks = torch.zeros(1, 1, 8, 8)
+    checks[..., ::2, 1::2] = checks[..., 1::2, ::2] = 1
+    save_figure(tmp_path / "checks.png", checks, 1)
+    with Image.open(tmp_path / "checks.png") as picture:
+        values = np.unique(np.asarray(picture.convert("L")))
+    assert set(values) <= {0, 127, 128, 255}
+
+
+def test_animations_keep_their_frames(tmp_path: Path) -> None:
+    frames = [np.full((5, 7), 40 * i, np.uint8) for i in range(6)]
+    save_animation(tmp_path / "a.gif", frames, 0.1)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert (animation.n_frames, animation.size) == (6, (7, 5))
+
+
+def test_the_nearest_of_training_images_are_themselves(run: Path) -> None:
+    data = load_model(run).data
+    data.setup()
+    x = data.images("train", 5)[0]
+    found, distances = nearest(x, data, 2, batch_size=300)
+    torch.testing.assert_close(found[:, 0], x)
+    assert (distances[:, 0] < 1e-3).all()
+    assert (distances[:, 1] >= distances[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["n=0"], "error: n=0: must be a whole number of at least 1"),
+        (["steps=1"], "error: steps=1: must be a whole number of at least 2"),
+        (["temperature=-1"], "error: temperature=-1: must be a number at least 0"),
+        (["picture=painting"], "error: picture=painting: must be one of samples, .*"),
+        (["picture=manifold"], "error: picture=manifold: needs latent_size=2, but this run has 3"),
+        (["format=bmp"], "error: format=bmp: must be one of png, pdf, svg"),
+        (["save=[cloud]"], "error: save=cloud: must be one of grid, single, npz"),
+        (["show=dreams"], "error: show=dreams: must be one of means, samples"),
+        (["source=thin_air"], "error: source=thin_air: must be one of prior, density"),
+        (["images=/nowhere/*.png"], r"error: images=/nowhere/\*\.png: there is no such file"),
+        (["images=large.png"], "error: images=large.png: 9×9 pixels, but this model takes 8×8"),
+        (["images=text.png"], "error: images=text.png: cannot identify image file .*"),
+        (["attribute=Smiling"], "error: attribute: Digits has no attributes; data=celeba has"),
+        (["run=/nowhere"], "error: /nowhere: not a run directory .*"),
+        (["tempreature=1"], r"error: tempreature=1: no such key; did you mean temperature\?.*"),
+    ],
+)
+def test_bad_input_is_one_line(run: Path, arguments: list[str], line: str) -> None:
+    Image.new("L", (9, 9)).save(run.parent / "large.png")
+    (run.parent / "text.png").write_text("no image")
+    done = call_command("vae.sample", f"run={run}", *arguments, folder=run.parent)
+    assert done.returncode == 1
+    assert re.fullmatch(line, done.stderr.strip()), done.stderr
