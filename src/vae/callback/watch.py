@@ -1,0 +1,90 @@
+"""What a training run should be watched for: gradients, noise, latents that fall asleep, and the likelihood."""
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from vae.checks import check_int
+from vae.data import ImageDataModule
+from vae.metric.active_units import COLLAPSED_RATE
+from vae.model import LatentModel
+from vae.random import draw_key, set_draws
+
+COLLAPSED_VARIANCE = 0.01
+
+
+class Watch(Callback):
+    """Logs, besides what the module logs,
+
+    * `train/grad_norm`: the norm of all gradients before clipping, every `trainer.log_every_n_steps` steps;
+    * `val/sigma`: σ of the likelihood, where it has a single one;
+    * `latent/rate_<d>`: ½ E[μ² + σ² − 1 − ln σ²] of each latent, its rate under a standard normal prior;
+    * `val/nll`, `val/nll_stderr`: importance-sampled with `nll_k` draws, on the same images with the same
+      noise each time (off by default, as it costs).
+
+    The last three are of the first `images` validation images, every `every_n_epochs` epochs. It warns in
+    words of posterior collapse: no active unit, or a rate below 0.1 nats.
+
+    Args:
+        every_n_epochs: how often; 0 for never.
+        images: validation images, at most.
+        nll_k: draws for `val/nll`; 0 for none.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, images: int = 1000, nll_k: int = 0):
+        self.every_n_epochs = check_int("callback.watch.every_n_epochs", every_n_epochs, minimum=0)
+        self.images = check_int("callback.watch.images", images)
+        self.nll_k = check_int("callback.watch.nll_k", nll_k, minimum=0)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            self._log(trainer, {"train/grad_norm": float(get_total_norm(gradients))}, trainer.global_step + 1)
+
+    @torch.no_grad()
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not due or not trainer.is_global_zero or trainer.state.fn != "fit":
+            return
+        model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(model, LatentModel)
+        assert isinstance(data, ImageDataModule)
+        x = data.images("val", self.images)[0].to(model.device)
+        numbers: dict[str, float] = {}
+        sigma = getattr(model.likelihood, "sigma", None)
+        if isinstance(sigma, float) or (isinstance(sigma, Tensor) and sigma.numel() == 1):
+            numbers["val/sigma"] = float(sigma)
+        if getattr(model.posterior, "has_density", True):
+            # The draws of this callback must not shift those of training.
+            with torch.random.fork_rng():
+                set_draws(draw_key("watch"), model.device)
+                numbers |= self._of_latents(model, pl_module.corruption(x))  # type: ignore[operator]
+                numbers |= self._likelihood(model, x)
+        self._log(trainer, numbers, trainer.global_step)
+
+    def _of_latents(self, model: LatentModel, seen: Tensor) -> dict[str, float]:
+        q = model.encode(seen)
+        draws = q.sample(torch.Size((50,)))
+        mean, variance = draws.mean(0), draws.var(0)
+        rates = 0.5 * (mean.square() + variance - 1 - variance.log()).mean(0)
+        active = int((mean.var(0) - variance.mean(0) / 50 > COLLAPSED_VARIANCE).sum())
+        rate = float(rates.sum())
+        if active == 0 or rate < COLLAPSED_RATE:
+            rank_zero_warn(
+                f"posterior collapse: {active} active units and a rate of {rate:.3g} nats, so that the"
+                " latents say (almost) nothing of the images; try a smaller β, a warm-up of β, or free bits"
+            )
+        return {f"latent/rate_{d:03d}": rate for d, rate in enumerate(rates.tolist())}
+
+    def _likelihood(self, model: LatentModel, x: Tensor) -> dict[str, float]:
+        if not self.nll_k:
+            return {}
+        nll = -torch.cat([model.log_marginal(part, self.nll_k).log_px for part in x.split(250)])
+        return {"val/nll": float(nll.mean()), "val/nll_stderr": float(nll.std() / len(nll) ** 0.5)}
+
+    def _log(self, trainer: Trainer, numbers: dict[str, float], step: int) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=step)
