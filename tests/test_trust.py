@@ -20,7 +20,7 @@ from vae.trust import check_targets, is_allowed
         "torch.hub.load",
         "torch.os.system",
         "torch.hub.os.system",
-        "vae.run.os.system",
+        "vae.cli.os.system",
         "vae.run.Path",
         "vae.trust.inspect.getsource",
         "vae.run.torch.load",
