@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from vae.build import build_module
+from vae.build import build_module, build_trainer
 from vae.checks import ConfigError
 from vae.cli import CONF
 from vae.combination import check_combination
@@ -149,6 +149,13 @@ def test_the_product_composes_from_the_command_line(
     loss = step(module.model, module.objective, x)
     loss.backward()
     assert loss.isfinite()
+
+
+def test_clipping_a_fused_optimizer_under_mixed_precision_is_one_line(composed: Callable[..., DictConfig]) -> None:
+    overrides = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "logger=csv"]
+    with pytest.raises(ConfigError, match=r"trainer\.gradient_clip_val=1: .*needs optimizer\.fused=false"):
+        build_trainer(composed(*overrides))
+    assert build_trainer(composed(*overrides, "optimizer.fused=false")).gradient_clip_val == 1
 
 
 @pytest.mark.parametrize(

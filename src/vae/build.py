@@ -79,6 +79,7 @@ def build_trainer(config: DictConfig) -> Trainer:
 
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
+    _check_clipping(config)
     callbacks = present(instantiate(config.callback))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
@@ -89,6 +90,16 @@ def build_trainer(config: DictConfig) -> Trainer:
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
             raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
         raise
+
+
+def _check_clipping(config: DictConfig) -> None:
+    """Lightning does not clip gradients for an optimiser that may unscale them itself, as fused ones may."""
+    clips, mixed = config.trainer.gradient_clip_val, "mixed" in str(config.trainer.precision)
+    if clips and mixed and config.optimizer.get("fused"):
+        raise ConfigError(
+            f"trainer.gradient_clip_val={clips}: with trainer.precision={config.trainer.precision} it needs"
+            " optimizer.fused=false"
+        )
 
 
 def hide_unused_gpus(trainer: Trainer) -> None:

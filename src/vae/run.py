@@ -93,7 +93,9 @@ def finish_loggers(trainer: Trainer) -> None:
 
 def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
     """What a finished run tells its user: the bound, and where things are."""
-    numbers = [f"{name} {metrics[name]:.4g}" for name in ("test/elbo", "test/nll") if name in metrics]
+    names = ("test/elbo", "test/nll", "test/distortion")
+    # An autoencoder has no bound: its rate is infinite.
+    numbers = [f"{name} {metrics[name]:.4g}" for name in names if math.isfinite(metrics.get(name, math.nan))][:2]
     return "\n".join(
         [
             f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)",
