@@ -120,6 +120,17 @@ def test_likelihood_over_256_levels_is_refused_on_binary_images(likelihood: str)
         check_combination(model, ELBO(), "binary")
 
 
+@pytest.mark.parametrize("likelihood", [n for n in names("likelihood") if "gaussian" not in n])
+def test_values_outside_zero_and_one_are_refused(likelihood: str) -> None:
+    model, x = build("diagonal_gaussian", "standard_normal", likelihood), torch.rand(3, *SHAPE)
+    model.elbo(x)
+    for score in (model.elbo, model.log_marginal):
+        with pytest.raises(ConfigError, match=r"x: \w+ has no probability for values outside \[0, 1\]"):
+            score(2 * x + 1)
+    with pytest.raises(ConfigError, match=r"outside \[0, 1\]"):
+        model.start_from_mean(x[0] - 2)
+
+
 LINES = [
     [
         "prior=vamp",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
-from vae.checks import check_int
+from vae.checks import ConfigError, check_int
 from vae.importance import LogMarginal, RunningWeights, auto_chunk, stages
 from vae.latent import analytic_kl, draw, draw_for_path, latent_kl
 from vae.objective.objective import KL, LatentKL
@@ -62,6 +62,7 @@ class LatentModel(nn.Module):
 
     def start_from_mean(self, mean: Float[Tensor, "C H W"]) -> None:
         """Start the decoder at the mean training image."""
+        self._check_values(mean)
         self.decoder.set_output_bias(self.likelihood.params_from_mean(mean))
 
     @property
@@ -167,7 +168,16 @@ class LatentModel(nn.Module):
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
+        self._check_values(x)
         return self.terms(x, self.encode(x), check_int("k", k), kl="if_any").elbo
+
+    def _check_values(self, x: Float[Tensor, "*B C H W"]) -> None:
+        """Refuse values outside [0, 1] where the likelihood gives them no probability."""
+        if self.likelihood.support != "real" and (x.amin() < 0 or x.amax() > 1):
+            raise ConfigError(
+                f"x: {type(self.likelihood).__name__} has no probability for values outside [0, 1],"
+                f" and these are in [{x.amin():.3g}, {x.amax():.3g}]"
+            )
 
     @torch.no_grad()
     def log_marginal(
@@ -190,6 +200,7 @@ class LatentModel(nn.Module):
                 of the corrupted images).
         """
         check_int("k", k)
+        self._check_values(x)
         q, p = self.encode(x) if q is None else q, self.p_z()
         chunk = auto_chunk(len(x), prod(self.likelihood.param_shape), x.device) if chunk is None else chunk
         weights = RunningWeights(len(x), x.device)
