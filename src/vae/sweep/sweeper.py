@@ -33,13 +33,15 @@ class SweepBase(Sweeper):
 
     Args:
         params: values of each key, as one would type them; those on the command line come on top.
+        max_batch_size: at most so many jobs are handed to the launcher at once; null for all.
     """
 
     hydra_context: HydraContext
     config: DictConfig
     launcher: Launcher
 
-    def __init__(self, params: DictConfig | None = None):
+    def __init__(self, params: DictConfig | None = None, max_batch_size: int | None = None):
+        self.max_batch_size = max_batch_size
         self.params = {str(key): value for key, value in (params or {}).items()}
         self.interrupted = False
 
@@ -117,8 +119,10 @@ class SweepBase(Sweeper):
     def _launch_once(self, grid: Grid, jobs: Sequence[Job]) -> Exception | None:
         shared = [*grid.constants, f"hydra.sweep.dir='{self.folder.path}'"]
         overrides = [[*shared, *job.overrides(), f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
+        size = self.max_batch_size or len(jobs)
         try:
-            self.launcher.launch(overrides, initial_job_idx=0)
+            for first in range(0, len(jobs), size):
+                self.launcher.launch(overrides[first : first + size], initial_job_idx=first)
         except Exception as error:
             return error
         return None
