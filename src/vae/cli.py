@@ -33,8 +33,10 @@ def _devices(question: str, *arguments: object) -> int:
 for _question in ("jobs_at_once", "gpus_per_job"):
     OmegaConf.register_new_resolver(_question, functools.partial(_devices, _question), replace=True)
 
-# They are, and should be: conf/hydra/launcher says what is sensible here, of what a plugin's schema allows.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+# They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
+warnings.filterwarnings(
+    "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema"
+)
 
 Task = Callable[[DictConfig], float | None]
 

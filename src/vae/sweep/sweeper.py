@@ -102,7 +102,7 @@ class SweepBase(Sweeper):
         """
         check_devices(self.config)
         before = {job.name: self._attempts([job]) for job in jobs}
-        left = [job for job in jobs if self.folder.job(job.name).state() != "done"]
+        left = [job for job in jobs if self.folder.job(job.name).state() not in ("done", "pruned")]
         self.progress.expect(left)
         while left:
             attempts = self._attempts(left)
