@@ -51,7 +51,7 @@ class SweepBase(Sweeper):
         self.hydra_context, self.config = hydra_context, config
         self.folder = SweepDirectory(Path(config.hydra.sweep.dir).absolute())
         if not config.sweep.dry_run:
-            self.launcher = _launcher(hydra_context, task_function, config)
+            self.launcher = load_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what the arguments ask for, and leave with status 1 if a job failed."""
@@ -158,7 +158,7 @@ class GridSweep(SweepBase):
         self.launch(grid, jobs)
 
 
-def _launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+def load_launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
     """Hydra's launcher of the config.
 
     Raises:
