@@ -35,7 +35,7 @@ def test_search_spaces(typed: str, expected: object) -> None:
 
 @pytest.mark.parametrize("typed", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
 def test_impossible_search_spaces(typed: str) -> None:
-    with pytest.raises(ConfigError, match="^a="):
+    with pytest.raises(ConfigError, match=r"^a="):
         distribution(OverridesParser.create().parse_override(typed))
 
 
@@ -51,7 +51,7 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     command += [
         "logger=csv",
         "callback=none",
-        "hydra.sweeper.objectives={val/rate:minimize,val/distortion:minimize}",
+        "hydra.sweeper.objectives=[minimize val/rate,minimize val/distortion]",
     ]
     done = run_train(*command, "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={path}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,7 +4,7 @@ hydra-optuna-sweeper (1.3.0) needs Optuna 2.10, of 2021: it can neither prune, n
 interrupted study left running, and it forgets why a trial failed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -22,7 +22,7 @@ class OptunaSweep(SweepBase):
     """`hydra/sweeper=optuna`: n_trials jobs, n_jobs at once, whose study is the file optuna.log in the sweep.
 
     Args:
-        objectives: name of a final number → `maximize` or `minimize`.
+        objectives: such as `maximize val/elbo`: a direction and the name of a final number.
         n_trials: how many jobs there should be, those of an interrupted launch included.
         n_jobs: how many are chosen and launched at a time; as many as the launcher runs at once.
         sampler: seed → an Optuna sampler.
@@ -34,7 +34,7 @@ class OptunaSweep(SweepBase):
 
     def __init__(
         self,
-        objectives: Mapping[str, str],
+        objectives: Sequence[str],
         n_trials: int,
         n_jobs: int,
         seed: int,
@@ -44,10 +44,7 @@ class OptunaSweep(SweepBase):
         max_batch_size: int | None = None,
     ):
         super().__init__(params, max_batch_size)
-        self.objectives = {
-            str(name): check_choice(f"hydra.sweeper.objectives.{name}", direction, ("maximize", "minimize"))
-            for name, direction in objectives.items()
-        }
+        self.objectives = dict(_objective(str(each)) for each in objectives)
         self.n_trials = check_int("hydra.sweeper.n_trials", n_trials)
         self.n_jobs = check_int("hydra.sweeper.n_jobs", n_jobs)
         self.seed = check_int("hydra.sweeper.seed", seed, minimum=0)
@@ -129,6 +126,13 @@ class OptunaSweep(SweepBase):
         if pruner is None or len(self.objectives) > 1:
             return None
         return {"monitor": next(iter(self.objectives)), "pruner": OmegaConf.to_container(pruner, resolve=True)}
+
+
+def _objective(text: str) -> tuple[str, str]:
+    """The name of a final number, and its direction."""
+    direction, _, name = text.partition(" ")
+    key = f"hydra.sweeper.objectives=[{text}]"
+    return name.strip(), check_choice(f"{key}: direction", direction, ("maximize", "minimize"))
 
 
 def storage(folder: SweepDirectory) -> Any:
