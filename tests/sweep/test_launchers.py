@@ -8,7 +8,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from offline_wandb import OfflineRun, read_offline_run
+from offline_wandb import read_offline_run
 from sweep.test_sweep import GRID, NAMES, folders_of, summary_of
 from test_train import QUICK, TWO_RANKS, metrics_of, run_train
 from vae.checks import ConfigError
@@ -27,15 +27,6 @@ def installed(launcher: str) -> bool:
     return launcher == "basic" or find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is not None
 
 
-def offline_runs(sweep: Path) -> dict[str, OfflineRun]:
-    """The one W&B run of each job."""
-    found = {}
-    for name in folders_of(sweep):
-        (file,) = (sweep / name).glob("wandb/offline-run-*/run-*.wandb")
-        found[name] = read_offline_run(file)
-    return found
-
-
 @pytest.fixture(scope="module")
 def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sweeps") / "basic"
@@ -46,22 +37,21 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_wandb(sweep: Path) -> None:
     """One group; a run a job, that ended; names, tags, configs, histories and pictures are the job's."""
-    runs = offline_runs(sweep)
+    runs = {name: read_offline_run(sweep / name) for name in folders_of(sweep)}
     assert set(runs) == NAMES
-    assert len({run.run.run_id for run in runs.values()}) == 4
-    assert len({run.run.run_group for run in runs.values()}) == 1
+    assert len({run.id for run in runs.values()}) == 4
+    assert len({run.group for run in runs.values()}) == 1
     for name, run in runs.items():
-        assert (run.run.display_name, run.run.job_type, run.exited) == (name, "sweep", True)
-        assert list(run.run.tags) == name.split(",")
+        assert (run.name, run.job_type, run.tags, run.exit_code) == (name, "sweep", name.split(","), 0)
         assert f"latent_size={run.config['latent_size']}" in name
         assert f"likelihood.sigma={run.config['likelihood']['sigma']:g}" in name
         metrics = metrics_of(sweep / name)
-        logged = [row["train/elbo"] for row in run.history if "train/elbo" in row]
-        assert len(logged) == metrics["epochs"]
-        assert logged[-1] == pytest.approx(metrics["train/elbo"])
-        assert run.summary["test/elbo"] == pytest.approx(metrics["test/elbo"])
-        pictures = {key.split("/filenames")[0] for row in run.history for key in row if "/samples" in key}
-        assert {"val/samples", "test/samples"} <= {"/".join(key.split("/")[:2]) for key in pictures}
+        for number in ("train/elbo", "test/elbo"):
+            logged = [row[number] for row in run.history if number in row]
+            assert logged[-1] == pytest.approx(metrics[number])
+        assert len([row for row in run.history if "train/elbo" in row]) == metrics["epochs"]
+        pictures = {key.rpartition("/")[0] for row in run.history for key in row}
+        assert {"val/samples", "test/samples", "val/reconstructions"} <= pictures
 
 
 def test_wandb_has_one_group_and_a_run_a_job(basic: Path) -> None:
