@@ -47,6 +47,7 @@ def train(config: "DictConfig") -> float | None:
     metrics = module.latest | {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "seconds": round(time.monotonic() - started, 1),
     }
     if trainer.is_global_zero:

@@ -3,8 +3,13 @@
 Hydra imports this at every start, so it imports nothing heavy.
 """
 
+from vae.sweep.adaptive import OptunaSweep
 from vae.sweep.sweeper import GridSweep
 
 
 class Grid(GridSweep):
-    """`hydra/sweeper=grid`, the default."""
+    """`hydra/sweeper=basic`, in place of Hydra's own."""
+
+
+class Optuna(OptunaSweep):
+    """`hydra/sweeper=optuna`."""

@@ -22,6 +22,22 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
+
+def _devices(question: str, *arguments: object) -> int:
+    # Only asked by launchers that need it: the answer needs torch.
+    from vae.sweep import devices
+
+    return getattr(devices, question)(*arguments)
+
+
+for _question in ("jobs_at_once", "gpus_per_job"):
+    OmegaConf.register_new_resolver(_question, functools.partial(_devices, _question), replace=True)
+
+# They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
+warnings.filterwarnings(
+    "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema"
+)
+
 Task = Callable[[DictConfig], float | None]
 
 

@@ -88,3 +88,8 @@ def _take_slot(folder: Path) -> int:
 def jobs_at_once() -> int:
     """How many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
     return gpu_count() or len(os.sched_getaffinity(0))
+
+
+def gpus_per_job(devices: object) -> int:
+    """How many GPUs a job with these `trainer.devices` asks a scheduler for; none where there are none."""
+    return int(str(devices)) if str(devices).isdigit() and gpu_count() else min(gpu_count(), 1)

@@ -170,9 +170,9 @@ class SweepDirectory:
         manifest |= {"arguments": list(arguments), "identity": identity, **more}
         self._write(manifest, jobs)
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Add jobs, as an adaptive sweep does when it has chosen their values."""
-        self._write(self.manifest(), jobs)
+    def add(self, jobs: Sequence[Job], **more: Any) -> None:
+        """Add jobs, as an adaptive sweep does when it has chosen their values, and further entries."""
+        self._write(self.manifest() | more, jobs)
 
     def _write(self, manifest: dict[str, Any], jobs: Sequence[Job]) -> None:
         manifest["jobs"] |= {job.name: dict(job.values) for job in jobs}

@@ -66,8 +66,16 @@ def prepare(config: DictConfig, job: JobDirectory, launcher: str | None) -> None
     config.resume = str(job.path)
     if launcher == "joblib":
         claim_gpus(config, job.path.parent)
+    manifest = SweepDirectory(job.path.parent).manifest()
+    if pruning := manifest.get("pruning"):
+        with open_dict(config.callback):
+            config.callback.pruning = {
+                "_target_": "vae.sweep.pruning.Pruning",
+                "sweep": str(job.path.parent),
+                "job": job.name,
+                **pruning,
+            }
     if OmegaConf.select(config, "logger.wandb") is not None:
-        manifest = SweepDirectory(job.path.parent).manifest()
         _name_in_wandb(config, job.name, manifest["id"], manifest["jobs"].get(job.name, {}))
 
 

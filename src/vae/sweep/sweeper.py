@@ -33,13 +33,15 @@ class SweepBase(Sweeper):
 
     Args:
         params: values of each key, as one would type them; those on the command line come on top.
+        max_batch_size: at most so many jobs are handed to the launcher at once; null for all.
     """
 
     hydra_context: HydraContext
     config: DictConfig
     launcher: Launcher
 
-    def __init__(self, params: DictConfig | None = None):
+    def __init__(self, params: DictConfig | None = None, max_batch_size: int | None = None):
+        self.max_batch_size = max_batch_size
         self.params = {str(key): value for key, value in (params or {}).items()}
         self.interrupted = False
 
@@ -49,7 +51,7 @@ class SweepBase(Sweeper):
         self.hydra_context, self.config = hydra_context, config
         self.folder = SweepDirectory(Path(config.hydra.sweep.dir).absolute())
         if not config.sweep.dry_run:
-            self.launcher = _launcher(hydra_context, task_function, config)
+            self.launcher = load_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what the arguments ask for, and leave with status 1 if a job failed."""
@@ -100,7 +102,7 @@ class SweepBase(Sweeper):
         """
         check_devices(self.config)
         before = {job.name: self._attempts([job]) for job in jobs}
-        left = [job for job in jobs if self.folder.job(job.name).state() != "done"]
+        left = [job for job in jobs if self.folder.job(job.name).state() not in ("done", "pruned")]
         self.progress.expect(left)
         while left:
             attempts = self._attempts(left)
@@ -117,8 +119,10 @@ class SweepBase(Sweeper):
     def _launch_once(self, grid: Grid, jobs: Sequence[Job]) -> Exception | None:
         shared = [*grid.constants, f"hydra.sweep.dir='{self.folder.path}'"]
         overrides = [[*shared, *job.overrides(), f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
+        size = self.max_batch_size or len(jobs)
         try:
-            self.launcher.launch(overrides, initial_job_idx=0)
+            for first in range(0, len(jobs), size):
+                self.launcher.launch(overrides[first : first + size], initial_job_idx=first)
         except Exception as error:
             return error
         return None
@@ -154,7 +158,7 @@ class GridSweep(SweepBase):
         self.launch(grid, jobs)
 
 
-def _launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+def load_launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
     """Hydra's launcher of the config.
 
     Raises:
