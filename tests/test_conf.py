@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from vae.build import build_model, build_module, build_trainer
 from vae.cli import CONF
 
-# Presets take a folder of images for which there is no default.
+# Options that do not go with the defaults, or want a file that a fresh clone has not (a feature network).
 NEEDS: dict[str, list[str]] = {
+    "metric/full": ["~metric.test.generation"],
     "posterior/delta": ["objective=reconstruction"],
     "posterior/flow": ["objective.kl=monte_carlo"],
     "prior/flow": ["objective.kl=monte_carlo"],
