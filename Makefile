@@ -21,10 +21,10 @@ train: $(READY) ## train; pass overrides as ARGS="data=mnist latent_size=32"
 	$(BIN)/python train.py $(ARGS)
 
 test: $(READY) ## run the tests (a few minutes on 2 cores)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: $(READY) ## run the slow tests as well
-	$(BIN)/python -m pytest -m '' $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m '' $(ARGS)
 
 lint: $(READY) ## check style, formatting and types
 	$(BIN)/ruff check .

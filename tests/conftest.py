@@ -1,11 +1,15 @@
 """Shape annotations are checked while testing, and every test starts from the same draws."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
+# Set before torch is imported, and inherited by the processes that tests start: the models are tiny, and where
+# test processes outnumber the cores, OpenMP's threads would spend their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 install_import_hook("vae", "typechecking.typechecked")
 
 import torch  # noqa: E402  the hook must come before anything that imports vae
