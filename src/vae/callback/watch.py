@@ -61,8 +61,9 @@ class Watch(Callback):
             # The draws of this callback must not shift those of training.
             with torch.random.fork_rng():
                 set_draws(draw_key("watch"), model.device)
-                numbers |= self._of_latents(model, pl_module.corruption(x))  # type: ignore[operator]
-                numbers |= self._likelihood(model, x)
+                seen = pl_module.corruption(x)  # type: ignore[operator]
+                numbers |= self._of_latents(model, seen)
+                numbers |= self._likelihood(model, x, seen)
         self._log(trainer, numbers, trainer.global_step)
 
     def _of_latents(self, model: LatentModel, seen: Tensor) -> dict[str, float]:
@@ -79,10 +80,12 @@ class Watch(Callback):
             )
         return {f"latent/rate_{d:03d}": rate for d, rate in enumerate(rates.tolist())}
 
-    def _likelihood(self, model: LatentModel, x: Tensor) -> dict[str, float]:
+    def _likelihood(self, model: LatentModel, x: Tensor, seen: Tensor) -> dict[str, float]:
         if not self.nll_k:
             return {}
-        nll = -torch.cat([model.log_marginal(part, self.nll_k).log_px for part in x.split(250)])
+        parts = zip(x.split(250), seen.split(250), strict=True)
+        log_px = [model.log_marginal(clean, self.nll_k, q=model.encode(given)).log_px for clean, given in parts]
+        nll = -torch.cat(log_px)
         return {"val/nll": float(nll.mean()), "val/nll_stderr": float(nll.std() / len(nll) ** 0.5)}
 
     def _log(self, trainer: Trainer, numbers: dict[str, float], step: int) -> None:
