@@ -53,7 +53,7 @@ def fit_density(
 
     ```python
     model = load_model("runs/…").model
-    model.prior = fit_density(model, images, components=10)  # images: training images, x in [0, 1]
+    model.prior = fit_density(model, x, components=10)  # x: training images in [0, 1]
     model.sample(64)
     ```
 
