@@ -1,7 +1,7 @@
 """Sweeps that choose the next values from the results so far, with Optuna.
 
-hydra-optuna-sweeper (1.3.0) needs Optuna 2.10, of 2021: it can neither prune, nor take up trials that an
-interrupted study left running, and it forgets why a trial failed.
+hydra-optuna-sweeper (1.3.0) needs an Optuna below 3 (2.10 is of 2021), has no pruner, and leaves the trials that
+an interrupted launch had begun as they are.
 """
 
 from collections.abc import Callable, Sequence
