@@ -71,7 +71,7 @@ class OptunaSweep(SweepBase):
         study = optuna.create_study(
             storage=storage(self.folder),
             study_name=STUDY,
-            directions=list(self.objectives.values()),  # type: ignore[arg-type]
+            directions=list(self.objectives.values()),
             load_if_exists=True,
         )
         study.sampler = self.sampler(seed=self.seed + len(study.trials))
