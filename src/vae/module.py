@@ -57,6 +57,14 @@ class VAEModule(LightningModule):
         self.per_latent: dict[str, list[float]] = {}
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the name of each hook it calls, some 40 times a step, and a module's own way of setting
+        # attributes first looks for parameters, buffers and submodules, which text cannot be.
+        if type(value) is str or (value is None and name in self.__dict__):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def setup(self, stage: str) -> None:
         if stage == "fit":
             # A checkpoint, if there is one, is restored after this.
