@@ -3,12 +3,11 @@
 from itertools import pairwise
 from math import prod
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae.network.norm import norm_and_activation
-from vae.network.pyramid import MemoryFormat, PixelBias, double, halve, pyramid
+from vae.network.pyramid import MemoryFormat, PyramidDecoder, double, halve, pyramid
 
 
 class ConvEncoder(nn.Module):
@@ -51,7 +50,7 @@ class ConvEncoder(nn.Module):
         return self.layers(x)
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(PyramidDecoder):
     """z → likelihood parameters: the encoder's feature maps in reverse, then a bias for each pixel.
 
     Args:
@@ -71,26 +70,10 @@ class ConvDecoder(nn.Module):
         activation: str,
         channels_last: bool,
     ):
-        super().__init__()
         levels = pyramid(param_shape, base_width, max_width, depth)
         layers = [
             layer
             for outer, inner in reversed(list(pairwise(levels)))
             for layer in (*norm_and_activation(inner.channels, norm, activation), double(inner, outer))
         ]
-        self.output = PixelBias(param_shape)
-        self.layers = nn.Sequential(
-            nn.Linear(latent_size, prod(levels[-1])),
-            nn.Unflatten(1, tuple(levels[-1])),
-            MemoryFormat(channels_last),
-            *layers,
-            self.output,
-        )
-
-    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
-        return self.layers(z)
-
-    @torch.no_grad()
-    def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
-        """Start the output at `params`, so that training need not first find the mean image."""
-        self.output.bias.copy_(params)
+        super().__init__(latent_size, levels, layers, channels_last)

@@ -1,5 +1,7 @@
 """The sizes of feature maps from the image inwards, which encoder and decoder walk in opposite directions."""
 
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -93,3 +95,35 @@ class MemoryFormat(nn.Module):
 
     def forward(self, maps: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
         return maps.contiguous(memory_format=self.memory_format)
+
+
+class PyramidDecoder(nn.Module):
+    """z → the innermost maps → layers that lead outwards through the levels → a bias for each pixel.
+
+    Args:
+        latent_size: D.
+        levels: the sizes, from the likelihood's parameters inwards.
+        layers: from the innermost level's maps to the outermost's.
+        channels_last: whether feature maps lie in memory as NHWC.
+    """
+
+    def __init__(
+        self, latent_size: int, levels: Sequence[Level], layers: Iterable[nn.Module], channels_last: bool
+    ):
+        super().__init__()
+        self.output = PixelBias(levels[0])
+        self.layers = nn.Sequential(
+            nn.Linear(latent_size, prod(levels[-1])),
+            nn.Unflatten(1, tuple(levels[-1])),
+            MemoryFormat(channels_last),
+            *layers,
+            self.output,
+        )
+
+    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
+        return self.layers(z)
+
+    @torch.no_grad()
+    def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
+        """Start the output at `params`, so that training need not first find the mean image."""
+        self.output.bias.copy_(params)

@@ -3,13 +3,12 @@
 from itertools import pairwise
 from math import prod
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae.checks import check_int
 from vae.network.norm import norm_and_activation
-from vae.network.pyramid import Level, MemoryFormat, PixelBias, double, halve, pyramid
+from vae.network.pyramid import Level, MemoryFormat, PyramidDecoder, double, halve, pyramid
 
 
 class ResidualBlock(nn.Module):
@@ -76,7 +75,7 @@ class ResNetEncoder(nn.Module):
         return self.layers(x)
 
 
-class ResNetDecoder(nn.Module):
+class ResNetDecoder(PyramidDecoder):
     """z → likelihood parameters: the encoder's levels in reverse, then a bias for each pixel.
 
     Args:
@@ -96,7 +95,6 @@ class ResNetDecoder(nn.Module):
         activation: str,
         channels_last: bool,
     ):
-        super().__init__()
         levels = pyramid(param_shape, base_width, max_width)
         layers = [
             layer
@@ -107,19 +105,4 @@ class ResNetDecoder(nn.Module):
                 double(inner, outer),
             )
         ]
-        self.output = PixelBias(param_shape)
-        self.layers = nn.Sequential(
-            nn.Linear(latent_size, prod(levels[-1])),
-            nn.Unflatten(1, tuple(levels[-1])),
-            MemoryFormat(channels_last),
-            *layers,
-            self.output,
-        )
-
-    def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
-        return self.layers(z)
-
-    @torch.no_grad()
-    def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
-        """Start the output at `params`, so that training need not first find the mean image."""
-        self.output.bias.copy_(params)
+        super().__init__(latent_size, levels, layers, channels_last)
