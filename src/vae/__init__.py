@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vae.density import fit_density
+    from vae.generation.density import fit_density
     from vae.run import load_model
 
 __all__ = ["fit_density", "load_model"]
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> object:
 
         return load_model
     if name == "fit_density":
-        from vae.density import fit_density
+        from vae.generation.density import fit_density
 
         return fit_density
     raise AttributeError(f"module 'vae' has no attribute {name!r}")

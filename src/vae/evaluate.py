@@ -16,9 +16,9 @@ def evaluate(config: "DictConfig") -> None:
 
     from vae.checks import ConfigError
     from vae.distributed import children_run_this_command
-    from vae.evaluation import evaluate_run, find_runs
-    from vae.report import print_report
-    from vae.saved_evaluation import save, save_comparison
+    from vae.evaluation.evaluate_run import evaluate_run, find_runs
+    from vae.evaluation.report import print_report
+    from vae.evaluation.saved_result import save, save_comparison
 
     if config.get("data") is not None and config.paths.data is None:
         config.paths.data = "data"

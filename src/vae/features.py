@@ -16,7 +16,7 @@ def main(config: "DictConfig") -> None:
 
     from vae.build import data_name
     from vae.checks import check_int, check_number
-    from vae.classifier_training import accuracy, train_classifier
+    from vae.evaluation.classifier_training import accuracy, train_classifier
     from vae.metric.feature_network import features_file, save_classifier
 
     OmegaConf.resolve(config)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 @command("sample")
 def sample(config: "DictConfig") -> None:
     """Draw the pictures that are asked for, and print where they are."""
-    from vae.gallery import Gallery
+    from vae.generation.gallery import Gallery
 
     for path in Gallery(config).draw():
         print(path)

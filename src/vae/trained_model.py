@@ -10,10 +10,10 @@ from torch.distributions import Distribution
 
 from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data import ImageDataModule
-from vae.density import fit_density
+from vae.generation.density import fit_density
+from vae.generation.latent_path import spherical
 from vae.image_input import Images, as_tensor
 from vae.importance import LogMarginal
-from vae.latent_path import spherical
 from vae.model import LatentModel
 from vae.random import generator, set_draws
 
@@ -160,7 +160,7 @@ class TrainedModel:
         """Put a mixture of Gaussians, fitted to the latents of training images, in the prior's place.
 
         Better samples for a VAE whose posteriors do not add up to its prior, and the only ones for an
-        autoencoder (see `vae.density.fit_density`).
+        autoencoder (see `vae.generation.density.fit_density`).
 
         Args:
             images: training images, thousands of them.

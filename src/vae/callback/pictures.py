@@ -8,9 +8,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torchvision.utils import save_image
 
-from vae import picture
 from vae.checks import check_int
 from vae.data import ImageDataModule
+from vae.generation import picture
 from vae.model import LatentModel
 from vae.random import generator
 

@@ -12,7 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
-from vae.density import fit_density
+from vae.generation.density import fit_density
 from vae.metric.evaluation import Evaluation, Sizes
 from vae.metric.feature_network import load_features
 from vae.metric.per_image import PerImage, standard_error
@@ -35,7 +35,7 @@ class Generation(PerImage):
       real ones, and `recall_<name>` the other way round (Kynkäänniemi et al. 2019, equation 2).
 
     The generated images are E[x|z] with z from the prior; `fid_<name>_density` and `kid_<name>_density` have
-    z from a mixture of Gaussians fitted to the latents of training images (`vae.density`), and
+    z from a mixture of Gaussians fitted to the latents of training images (`vae.generation.density`), and
     `fid_<name>_reconstruction` and `kid_<name>_reconstruction` compare with the reconstructions. Only
     with `name` = inception are these the published FID and KID. Both depend on the number of images, which is
     that of the evaluated ones.

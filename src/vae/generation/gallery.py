@@ -1,7 +1,7 @@
 """All the pictures of a trained run that `python -m vae.sample` makes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,16 @@ from jaxtyping import Float
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor, nn
 
-from vae import picture
-from vae.attribute import direction, moved
 from vae.build import data_name
 from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data import ImageDataModule
-from vae.figure import as_bytes, save_animation, save_figure, save_single_images
-from vae.image_files import read_images
-from vae.nearest import nearest
+from vae.generation import picture
+from vae.generation.attribute import direction, moved
+from vae.generation.figure import as_bytes, save_animation
+from vae.generation.given_images import read_images
+from vae.generation.latent_rate import approximate_rates
+from vae.generation.nearest import nearest
+from vae.generation.output import Output
 from vae.random import generator, set_draws
 from vae.run import RunDirectory, load_model, run_data
 
@@ -32,7 +34,6 @@ PICTURES = (
     "progress",
     "attribute",
 )
-SAVES = ("grid", "single", "npz")
 FRAMES, SECONDS = 30, 0.08
 """Of an animated interpolation."""
 
@@ -55,18 +56,17 @@ class Gallery:
         self.n, self.steps = check_int("n", config.n), check_int("steps", config.steps, minimum=2)
         self.seed = check_int("seed", config.seed, minimum=0)
         check_choice("show", config.show, ("means", "samples"))
-        check_choice("format", config.format, ("png", "pdf", "svg"))
         self.temperature = check_number("temperature", config.temperature, minimum=0)
-        self.save = [check_choice("save", each, SAVES) for each in _listed(config.save)]
         self.model = load_model(config.run, config.checkpoint)
         run_config = self.run.config()
         self.corruption: nn.Module | None = instantiate(run_config.get("corruption"))
         self.data = self.model.data = run_data(run_config, config.paths)
-        self.title = (
+        title = (
             f"{data_name(self.data)}, {type(self.model.model.likelihood).__name__},"
             f" {run_config.latent_size} latents, {config.checkpoint} checkpoint of {self.run.path.name}"
         )
-        self.out = Path(config.out) if config.out else self.run.path / "samples"
+        folder = Path(config.out) if config.out else self.run.path / "samples"
+        self.output = Output(folder, title, config.format, _listed(config.save))
 
     def draw(self) -> Iterator[Path]:
         """Draw all that is asked for; the paths of the files."""
@@ -93,7 +93,7 @@ class Gallery:
         drawn = self.model.sample(self.n, self.temperature, self.seed, self.config.show)
         what = f"{self.config.show} from the {self.config.source}"
         what += f", temperature {self.temperature:g}" if self.temperature != 1 else ""
-        yield from self._save("samples", drawn, math.ceil(math.sqrt(self.n)), what)
+        yield from self.output.save("samples", drawn, math.ceil(math.sqrt(self.n)), what)
 
     def _use_source(self) -> None:
         """Put the fitted density in the prior's place, if that is asked for."""
@@ -112,7 +112,7 @@ class Gallery:
         rows = torch.stack([kind.unflatten(0, (-1, columns)) for kind in padded], 1)
         names = ["original", "seen", "restored"] if seen is not None else ["original", "restored"]
         what = f"reconstructions of {self.config.images or 'test images'}"
-        yield from self._save(
+        yield from self.output.save(
             "reconstructions",
             restored,
             columns,
@@ -137,35 +137,24 @@ class Gallery:
         start, end = x[0::2][: len(x) // 2], x[1::2]
         kind = self.config.interpolation
         way = self.model.interpolate(start, end, self.steps, kind)
-        yield from self._save("interpolation", way.flatten(0, 1), self.steps, f"{kind} interpolation")
+        yield from self.output.save("interpolation", way.flatten(0, 1), self.steps, f"{kind} interpolation")
         if self.config.animation:
             suffix = check_choice("animation", self.config.animation, ("gif", "mp4"))
             frames = self.model.interpolate(start, end, FRAMES, kind).movedim(1, 0)  # (frames, pairs, C, H, W)
             forth = [as_bytes(picture.grid(frame, 2)) for frame in frames]
-            path = self.out / f"interpolation.{suffix}"
+            path = self.output.folder / f"interpolation.{suffix}"
             save_animation(path, forth + forth[-2:0:-1], SECONDS)
             yield path
 
     def traversal(self) -> Iterator[Path]:
         """Each latent from −3 to 3, the one that says the most first."""
         x = self._images(500)
-        rates = self._rates(x)
+        rates = approximate_rates(self.model.model, self.model.x(x))
         order = rates.argsort(descending=True)[:32]
         way = self.model.traverse(x[:1] if self.config.images else None, self.steps)[order]
         names = [f"z{d} {rates[d]:.2f}" for d in order.tolist()]
         what = "each latent from −3 to 3, beside it its rate in nats"
-        yield from self._save("traversal", way.flatten(0, 1), self.steps, what, row_names=names)
-
-    def _rates(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, " D"]:
-        """KL(q(z_d|x)‖N(0, 1)) of each latent as if it were Gaussian, a mean over x; for a point, its variance."""
-        q = self.model.encode(x)
-        if not getattr(self.model.model.posterior, "has_density", True):
-            return q.mean.var(0)
-        try:
-            variance = q.variance
-        except NotImplementedError:
-            variance = q.sample(torch.Size((100,))).var(0)
-        return 0.5 * (q.mean.square() + variance - 1 - variance.log()).mean(0).cpu()
+        yield from self.output.save("traversal", way.flatten(0, 1), self.steps, what, row_names=names)
 
     def manifold(self) -> Iterator[Path]:
         """With two latents: the images on a grid of equally probable z."""
@@ -174,7 +163,7 @@ class Gallery:
         side = 20
         quantiles = torch.special.ndtri(torch.linspace(0.5 / side, 1 - 0.5 / side, side))
         z = torch.cartesian_prod(quantiles.flip(0), quantiles).flip(1)
-        yield from self._save(
+        yield from self.output.save(
             "manifold", self.model.images_of(z), side, "E[x|z] over quantiles of z₁ (→) and z₂ (↑)"
         )
 
@@ -187,7 +176,7 @@ class Gallery:
         rows = torch.cat([drawn[:, None], found], 1).flatten(0, 1)
         names = [f"rmse {distance:.3f}" for distance in distances[:, 0].tolist()]
         what = "samples (left) and their nearest training images"
-        yield from self._save("neighbors", drawn, 7, what, rows, names)
+        yield from self.output.save("neighbors", drawn, 7, what, rows, names)
 
     def progress(self) -> Iterator[Path]:
         """The samples that were drawn while the run trained, as a GIF."""
@@ -200,7 +189,7 @@ class Gallery:
                 " callback.pictures.every_n_epochs above 0"
             )
         frames = [np.array(Image.open(file).convert("RGB")) for file in files]
-        path = self.out / "progress.gif"
+        path = self.output.folder / "progress.gif"
         save_animation(path, [*frames, *[frames[-1]] * 3], 0.5)
         yield path
 
@@ -214,7 +203,7 @@ class Gallery:
         with torch.no_grad():
             way = moved(self.model.model, x, along, strengths)
         what = f"{self.config.attribute}: taken away (left, −2) to added (right, +2)"
-        yield from self._save("attribute", way.flatten(0, 1), self.steps, what)
+        yield from self.output.save("attribute", way.flatten(0, 1), self.steps, what)
 
     def _images(self, count: int) -> Float[Tensor, "N C H W"]:
         """The files that are given, or else images of the test split, drawn by the seed, as x."""
@@ -230,28 +219,6 @@ class Gallery:
             self.data.prepare_data()
             self.data.setup()
         return self.data
-
-    def _save(
-        self,
-        name: str,
-        images: Float[Tensor, "N C H W"],
-        columns: int,
-        what: str,
-        shown: Float[Tensor, "M C H W"] | None = None,
-        row_names: Sequence[str] = (),
-    ) -> Iterator[Path]:
-        """Save images in the ways that are asked for; `shown` is what the grid has, if not just those."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        if "grid" in self.save:
-            path = self.out / f"{name}.{self.config.format}"
-            save_figure(path, images if shown is None else shown, columns, f"{what} · {self.title}", row_names)
-            yield path
-        if "single" in self.save:
-            save_single_images(self.out / name, images)
-            yield self.out / name
-        if "npz" in self.save:
-            np.savez_compressed(self.out / f"{name}.npz", images=images.detach().cpu().numpy())
-            yield self.out / f"{name}.npz"
 
 
 def _listed(value: object) -> list[str]:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from commands import call_command, train_quickly
-from vae.figure import save_animation, save_figure
-from vae.nearest import nearest
+from vae.generation.figure import save_animation, save_figure
+from vae.generation.nearest import nearest
 from vae.run import load_model
 
 

@@ -8,7 +8,7 @@ import torch
 from linear_gaussian import LINEAR, SHAPE, linear_model
 from vae import fit_density
 from vae.checks import ConfigError
-from vae.density import FittedDensity
+from vae.generation.density import FittedDensity
 from vae.likelihood.gaussian import Gaussian
 from vae.model import LatentModel
 from vae.network.mlp import MLPDecoder, MLPEncoder

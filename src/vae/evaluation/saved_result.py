@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vae.evaluation import Result
+from vae.evaluation.report import html
+from vae.evaluation.result import Result
 from vae.files import write_atomically
-from vae.report import html
 from vae.run import RunDirectory
 
 

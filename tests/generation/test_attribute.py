@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from pictures_on_disk import write_celeba
-from vae.attribute import difference_of_means, direction, moved
 from vae.checks import ConfigError
 from vae.data.celeba import CelebA
 from vae.data.digits import Digits
+from vae.generation.attribute import difference_of_means, direction, moved
 from vae.likelihood.gaussian import Gaussian
 from vae.model import LatentModel
 from vae.network.mlp import MLPDecoder, MLPEncoder

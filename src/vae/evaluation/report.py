@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vae.evaluation import Result
+from vae.evaluation.result import Result
 from vae.metric.definition import definition, position
 
 STDERR = {"nll": "nll_stderr", "marginal_kl": "marginal_kl_stderr"}

@@ -1,10 +1,8 @@
 """Every measure of a trained run, computed by the same test loop as in training."""
 
 import glob
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from hydra.utils import instantiate
@@ -14,49 +12,14 @@ from torchmetrics import Metric
 
 from vae.build import build_module, data_name, sizes_of
 from vae.checks import ConfigError, check_choice, check_int
-from vae.cost import measure_cost
 from vae.data import ImageDataModule
+from vae.evaluation.cost import measure_cost
+from vae.evaluation.result import Result
 from vae.metric.active_units import COLLAPSED_RATE
 from vae.metric.evaluation import Sizes
 from vae.metric.feature_network import MissingFeaturesError
 from vae.module import VAEModule
 from vae.run import RunDirectory, data_config, load_weights
-
-
-@dataclass
-class Result:
-    """All about one evaluated run; `evaluation.json` holds just this.
-
-    run: its directory. checkpoint, split, data, images, seed: what was evaluated. metrics: the numbers, by the
-    names of the logs. per_latent: lists of D numbers. cost: see `vae.cost`. notes: what the reader must know.
-    """
-
-    run: str
-    checkpoint: str
-    split: str
-    data: str
-    images: int
-    seed: int
-    metrics: dict[str, float]
-    per_latent: dict[str, list[float]]
-    cost: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def number(self, name: str) -> float | None:
-        """One of the numbers, without the split in its name."""
-        return self.metrics.get(f"{self.split}/{name}")
-
-    def json(self) -> str:
-        """The whole as JSON; what is no finite number is null."""
-        return json.dumps(_finite(asdict(self)), indent=2) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def find_runs(pattern: object) -> list[RunDirectory]:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
-from vae.picture import grid
+from vae.generation.picture import grid
 
 SUFFIXES = (".png", ".pdf", ".svg")
 POINTS = 0.18

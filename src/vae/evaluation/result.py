@@ -1,0 +1,42 @@
+"""What an evaluation found."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Result:
+    """All about one evaluated run; `evaluation.json` holds just this.
+
+    run: its directory. checkpoint, split, data, images, seed: what was evaluated. metrics: the numbers, by the
+    names of the logs. per_latent: lists of D numbers. cost: see `vae.evaluation.cost`. notes: what the reader must
+    know.
+    """
+
+    run: str
+    checkpoint: str
+    split: str
+    data: str
+    images: int
+    seed: int
+    metrics: dict[str, float]
+    per_latent: dict[str, list[float]]
+    cost: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def number(self, name: str) -> float | None:
+        """One of the numbers, without the split in its name."""
+        return self.metrics.get(f"{self.split}/{name}")
+
+    def json(self) -> str:
+        """The whole as JSON; what is no finite number is null."""
+        return json.dumps(_finite(asdict(self)), indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -1,0 +1,1 @@
+"""New images from a trained model, and pictures of them."""
