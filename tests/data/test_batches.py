@@ -1,10 +1,17 @@
 """Batches cover the set, are shared out equally, and do not depend on the number of ranks."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
 
 from vae.checks import ConfigError
+from vae.data import Batch
 from vae.data.batches import Draw, EvalBatches, TrainBatches
+from vae.data.digits import Digits
 
 
 def _positions(draws: list[Draw]) -> list[int]:
@@ -65,3 +72,50 @@ def test_evaluation_counts_every_image_once_on_any_number_of_ranks(
     assert sorted(_positions(counted)) == list(range(size))
     # The same batches with the same noise as in one process, whoever takes them.
     assert {draw.key: draw.positions.tolist() for draw in counted} == alone
+
+
+class _Recorder(LightningModule):
+    """Trains nothing, and notes what Lightning hands it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen: dict[int, list[tuple[int, list[int]]]] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        labels = batch.label[:20].tolist()
+        self.seen.setdefault(self.current_epoch, []).append((batch.key, labels))
+        return self.weight.square()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def _fit(folder: Path, epochs: int, checkpoint: Path | None = None) -> _Recorder:
+    recorder = _Recorder()
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ModelCheckpoint(dirpath=folder, filename="last")],
+    )
+    data = Digits(batch_size=500, val_size=137)
+    trainer.fit(recorder, train_dataloaders=None, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return recorder
+
+
+def test_in_training_every_epoch_has_an_order_and_noise_of_its_own_also_after_a_resume(tmp_path: Path) -> None:
+    whole = _fit(tmp_path / "whole", epochs=3).seen
+    keys = [key for epoch in whole.values() for key, _ in epoch]
+    assert len(set(keys)) == len(keys) == 3 * 2
+    assert whole[0][0][1] != whole[1][0][1]
+    _fit(tmp_path / "part", epochs=1)
+    resumed = _fit(tmp_path / "rest", epochs=3, checkpoint=tmp_path / "part" / "last.ckpt").seen
+    assert resumed == {1: whole[1], 2: whole[2]}

@@ -39,6 +39,8 @@ class TrainBatches(Sampler[Draw]):
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
+        # Lightning tells the epoch not to a batch sampler but to that one's own sampler.
+        self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order `iter` gives (called by Lightning)."""
