@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from vae.checks import ConfigError
@@ -104,10 +103,11 @@ def _fit(folder: Path, epochs: int, checkpoint: Path | None = None) -> _Recorder
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[ModelCheckpoint(dirpath=folder, filename="last")],
+        enable_checkpointing=False,
     )
     data = Digits(batch_size=500, val_size=137)
     trainer.fit(recorder, train_dataloaders=None, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(folder / "last.ckpt")
     return recorder
 
 
