@@ -19,6 +19,7 @@ def train(config: "DictConfig") -> float | None:
     from omegaconf import OmegaConf
 
     from vae.build import build_module, build_trainer, hide_unused_gpus
+    from vae.data.memory import share_images
     from vae.distributed import children_run_this_config, is_child
     from vae.run import RunDirectory, closing_lines, finish_loggers
 
@@ -28,6 +29,7 @@ def train(config: "DictConfig") -> float | None:
     checkpoint = run.last_checkpoint() if config.resume else None
     seed_everything(config.seed, verbose=False)
     data = instantiate(config.data)
+    share_images(data, config.data)
     module = build_module(config, data)
     if not is_child():
         run.write_config(config)

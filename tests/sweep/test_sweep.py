@@ -29,7 +29,7 @@ def summary_of(sweep: Path) -> dict[str, dict[str, str]]:
 
 
 def folders_of(sweep: Path) -> set[str]:
-    return {path.name for path in sweep.iterdir() if path.is_dir()}
+    return {path.name for path in sweep.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 @pytest.fixture(scope="module")

@@ -50,11 +50,11 @@ class CelebA(EncodedImages):
     def transform(self) -> Transform:
         return Transform(3, self.size, self.size, self.crop, (HEIGHT, WIDTH))
 
-    def prepare_data(self) -> None:
+    def fetch(self) -> None:
         """Download what is missing, then build the cache."""
         if not self._image_sources() or not (self.folder / PARTITION).is_file():
             self._download()
-        super().prepare_data()
+        super().fetch()
 
     def find(self) -> Listed:
         names, parts = self._partition()

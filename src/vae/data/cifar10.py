@@ -31,8 +31,7 @@ class CIFAR10(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         return (3, 32, 32)
 
-    def prepare_data(self) -> None:
-        """Download what is missing (called by Lightning on one process per machine)."""
+    def fetch(self) -> None:
         self._read(train=True, download=True)
 
     def sources(self) -> Mapping[str, ImageSet]:

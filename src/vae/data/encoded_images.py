@@ -38,8 +38,6 @@ class EncodedImages(ImageDataModule):
         self.cache = Path(cache)
         self.on_bad = check_choice("data.on_bad", on_bad, ("error", "skip"))
         self._verified = False
-        self._listed: Listed | None = None
-        self.rows = torch.empty(0, dtype=torch.int64)
 
     @property
     @abstractmethod
@@ -57,12 +55,17 @@ class EncodedImages(ImageDataModule):
     @property
     def listed(self) -> Listed:
         """What `find` found, once."""
-        if self._listed is None:
-            self._listed = self.find()
-        return self._listed
+        if "listed" not in self.memory:
+            self.memory["listed"] = self.find()
+        return self.memory["listed"]
 
-    def prepare_data(self) -> None:
-        """Build or verify the cache (called by Lightning on one process per machine, before `setup`)."""
+    @property
+    def rows(self) -> Int64[Tensor, " R"]:
+        """The position in `listed` of each image that `sources` read."""
+        return self.memory["rows"]
+
+    def fetch(self) -> None:
+        """Build or verify the cache."""
         self._image_cache().open()
         self._verified = True
 
@@ -70,7 +73,7 @@ class EncodedImages(ImageDataModule):
         # Further ranks rely on the first one of their machine, which has just verified the file.
         further_rank = self.trainer is not None and self.trainer.local_rank > 0
         cached = self._image_cache().open(verify=not self._verified and not further_rank)
-        self.rows = cached.rows
+        self.memory["rows"] = cached.rows
         labels = self.listed.labels[cached.rows]
         row_of = torch.full((len(self.listed.files),), -1).scatter_(0, cached.rows, torch.arange(len(cached.rows)))
         sources = {}

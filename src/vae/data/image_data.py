@@ -106,6 +106,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.split_seed = check_int("data.split_seed", split_seed, minimum=0)
         self.device = check_choice("data.device", device, ("auto", "cpu"))
         self.subsets: dict[str, ImageSubset] = {}
+        # What was read from files; the jobs of a sweep share it, see memory.py.
+        self.memory: dict[str, Any] = {}
         self._on_device: dict[int, Tensor] = {}
         self.tested_split = "test"
 
@@ -118,6 +120,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def sources(self) -> Mapping[str, ImageSet]:
         """The images as `train`, `test` and, where the set has it, `val`."""
 
+    def fetch(self) -> None:
+        """Download or decode what `sources` will read, where it is not there yet."""
+
+    def prepare_data(self) -> None:
+        """Fetch what has not been read yet (called by Lightning on one process per machine)."""
+        if "sources" not in self.memory:
+            self.fetch()
+
     @property
     def values(self) -> Values:
         """Whether x takes the 256 values of a byte or only 0 and 1."""
@@ -127,7 +137,9 @@ class ImageDataModule(LightningDataModule, ABC):
         """Read the images (once) and split them."""
         if self.subsets:
             return
-        sources = dict(self.sources())
+        if "sources" not in self.memory:
+            self.memory["sources"] = self.sources()
+        sources = dict(self.memory["sources"])
         members = {
             name: torch.arange(len(source.images)) if source.members is None else source.members
             for name, source in sources.items()

@@ -35,8 +35,7 @@ class MNIST(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, self.size, self.size)
 
-    def prepare_data(self) -> None:
-        """Download what is missing (called by Lightning on one process per machine)."""
+    def fetch(self) -> None:
         self._read(train=True, download=True)
 
     def sources(self) -> Mapping[str, ImageSet]:

@@ -39,7 +39,7 @@ class Omniglot(EncodedImages):
     def transform(self) -> Transform:
         return Transform(1, self.size, self.size)
 
-    def prepare_data(self) -> None:
+    def fetch(self) -> None:
         """Download what is missing, then build the cache."""
         from torchvision import datasets
 
@@ -48,7 +48,7 @@ class Omniglot(EncodedImages):
                 for folder in missing:
                     background = folder == FOLDERS["train"]
                     datasets.Omniglot(str(self.folder.parent), background=background, download=True)
-        super().prepare_data()
+        super().fetch()
 
     def _advice(self) -> str:
         zips = " and ".join(f"{folder}.zip" for folder in FOLDERS.values())

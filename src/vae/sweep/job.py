@@ -1,6 +1,5 @@
 """One job of a sweep, in whatever process the launcher runs it."""
 
-import gc
 import hashlib
 import math
 import os
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vae.error_line import error_line
 from vae.sweep.devices import claim_gpus, started_by_scheduler, wanted_processes
 from vae.sweep.folder import JobDirectory, SweepDirectory
+from vae.sweep.memory import give_back_memory
 
 Task = Callable[[DictConfig], float | None]
 
@@ -55,7 +55,7 @@ def run_job(task: Task, config: DictConfig) -> float | None:
             job.finish("done")
             return value
         finally:
-            _give_back_memory()
+            give_back_memory()
         pruned = "TrialPruned" in reason
         job.finish("pruned" if pruned else "failed", reason)
         raise JobError(f"{job.name}: {reason}")
@@ -124,13 +124,6 @@ def _check_finite(job: JobDirectory, metric: str) -> None:
 
 def _reason(error: BaseException, overrides: list[str]) -> str:
     return error_line(error, overrides).removeprefix("error: ").replace(" (HYDRA_FULL_ERROR=1 shows where)", "")
-
-
-def _give_back_memory() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from vae.sweep.devices import check_devices
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Grid, Job, parse_grid
 from vae.sweep.identity import sweep_identity
+from vae.sweep.memory import give_back_everything
 from vae.sweep.progress import Progress
 from vae.sweep.summary import closing_lines, dry_run_lines
 
@@ -80,6 +81,8 @@ class SweepBase(Sweeper):
             except (KeyboardInterrupt, SystemExit):
                 # Lightning turns Ctrl-C into an exit.
                 self.interrupted = True
+            finally:
+                give_back_everything()
             self._close(time.monotonic() - started)
 
     @abstractmethod
