@@ -1,6 +1,6 @@
 # Every target makes the virtual environment first, and again only when pyproject.toml changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format bench clean
+.PHONY: help setup train test test-all lint format torture bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -34,6 +34,9 @@ lint: $(READY) ## check style, formatting and types
 format: $(READY) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+torture: $(READY) ## interrupt many runs at random moments, resume and compare them (15 minutes)
+	PYTHONPATH=tests $(BIN)/python -m reliability.torture trials=200 $(ARGS)
 
 bench: $(READY) ## measure training speed against plain PyTorch loops
 	$(BIN)/python -m benchmarks.training $(ARGS)

@@ -20,10 +20,13 @@ def train(config: "DictConfig") -> float | None:
 
     from vae.build import build_module, build_trainer, hide_unused_gpus
     from vae.data.memory import share_images
-    from vae.distributed import children_run_this_config, is_child
+    from vae.distributed import children_run_this_config, end_with_parent, is_child
+    from vae.interruption import signals_interrupt
     from vae.run import RunDirectory, closing_lines, finish_loggers
 
     started = time.monotonic()
+    if is_child():
+        end_with_parent()
     run = RunDirectory(config.paths.run)
     OmegaConf.resolve(config)
     checkpoint = run.last_checkpoint() if config.resume else None
@@ -34,7 +37,7 @@ def train(config: "DictConfig") -> float | None:
     if not is_child():
         run.write_config(config)
 
-    with children_run_this_config(run):
+    with signals_interrupt(), children_run_this_config(run):
         trainer = build_trainer(config)
         hide_unused_gpus(trainer)
         try:
@@ -47,7 +50,7 @@ def train(config: "DictConfig") -> float | None:
             finish_loggers(trainer)
 
     metrics = module.latest | {
-        "epochs": trainer.current_epoch,
+        "epochs": module.epochs,
         "steps": trainer.global_step,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "seconds": round(time.monotonic() - started, 1),

@@ -58,7 +58,7 @@ def test_it_leaves_the_whole_run_directory(finished: tuple[Path, object]) -> Non
     names = {"samples", "reconstructions", "interpolations", "manifold", "latents"}
     assert {p.stem for p in (run / "images").glob("*.png")} == names
     assert {p.stem for p in (run / "images" / "epoch_0002").glob("*.png")} == names
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert len(list((run / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert config.latent_size == 2

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import instantiate
@@ -10,6 +11,8 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
+from vae.callback.ranks import EndTogether
+from vae.checkpoint import SealedCheckpoints
 from vae.checks import ConfigError, check_int
 from vae.combination import check_combination
 from vae.data import ImageDataModule
@@ -45,8 +48,9 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         model=model,
         objective=objective,
         corruption=instantiate(config.corruption),
-        optimizer=instantiate(config.optimizer),
-        scheduler=instantiate(config.scheduler) or None,
+        # Their arguments are in the checkpoint, which must not need the classes of a config to be read.
+        optimizer=instantiate(config.optimizer, _convert_="all"),
+        scheduler=instantiate(config.scheduler, _convert_="all") or None,
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
         test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
     )
@@ -80,16 +84,22 @@ def build_trainer(config: DictConfig) -> Trainer:
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
     _check_clipping(config)
-    callbacks = present(instantiate(config.callback))
+    callbacks = present(instantiate(config.callback, _convert_="all"))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     try:
-        return instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar)
+        trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar)
     except Exception as error:
         cause = error.__cause__ or error
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
             raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
         raise
+    trainer.strategy.checkpoint_io = SealedCheckpoints()
+    # Lightning's handler of SIGTERM (2.6) broadcasts from wherever it interrupts; ours ends the run.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    if trainer.world_size > 1:
+        trainer.callbacks.insert(0, EndTogether())
+    return trainer
 
 
 def _check_clipping(config: DictConfig) -> None:
@@ -112,6 +122,6 @@ def hide_unused_gpus(trainer: Trainer) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def present(group: DictConfig) -> list[Any]:
+def present(group: Mapping[str, Any]) -> list[Any]:
     """The members of a group that are not switched off with null."""
     return [member for member in group.values() if member is not None]

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae.error_line import error_line
+from vae.interruption import Interrupted
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -60,6 +61,9 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 return task(config)
             try:
                 return task(config)
+            except Interrupted as signal:
+                print(f"{signal.name}: stopped; {how_to_go_on(config)}", file=sys.stderr)
+                raise
             except Exception as error:
                 # Left to Hydra, this would print a second line, with the overrides.
                 raise SystemExit(_fail(error, config_name)) from error
@@ -91,6 +95,7 @@ def _quiet_libraries() -> None:
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
         "The number of training batches .* is smaller than the logging interval",  # we log at epoch ends too
         "The '.*_dataloader' does not have many workers",  # batches are slices of memory; workers only cost
+        "The ``compute`` method of metric .* was called before",  # a rank that had no batch of its own
         "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -113,6 +118,12 @@ def _exceptions_come_through() -> Iterator[None]:
             del os.environ[FULL_ERROR]
         else:
             os.environ[FULL_ERROR] = before
+
+
+def how_to_go_on(config: DictConfig) -> str:
+    """What to type after an interruption."""
+    run = OmegaConf.select(config, "paths.run")
+    return f"python train.py resume={run} goes on" if run else "nothing was saved"
 
 
 def quote_argument(argv: list[str], key: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +12,24 @@ from hydra.core.hydra_config import HydraConfig
 
 from vae.run import RunDirectory
 
-CHILD = "VAE_CHILD_OF_RUN"
+CHILD = "VAE_CHILD_OF_PROCESS"
 
 
 def is_child() -> bool:
     """Whether this process is a further rank that the first one started."""
     return CHILD in os.environ
+
+
+def end_with_parent() -> None:
+    """In a further rank, end when the process that started it does, however and however early that ends."""
+    parent = int(os.environ[CHILD])
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 @contextmanager
@@ -31,7 +45,7 @@ def children_run_this_config(run: RunDirectory) -> Iterator[None]:
     argv, environment, hydra = list(sys.argv), dict(os.environ), HydraConfig.instance().cfg
     sys.argv = [argv[0], *rerun_arguments(run.path), "hydra.output_subdir=null"]
     HydraConfig.instance().cfg = None
-    os.environ[CHILD] = str(run.path)
+    os.environ[CHILD] = str(os.getpid())
     try:
         yield
     finally:

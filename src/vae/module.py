@@ -83,8 +83,20 @@ class VAEModule(LightningModule):
             if isinstance(metric, NeedsData):
                 metric.take_data(self.trainer.datamodule)  # type: ignore[attr-defined]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # metrics.json has the last numbers of training, which a run that is resumed at its end does not log again.
+        checkpoint["latest"] = dict(self.latest)
+        # EarlyStopping keeps what it counted, but not that it has stopped the run.
+        checkpoint["should_stop"] = self.trainer.should_stop
+        # Its rows up to here, which will not be logged again, must be there before the checkpoint is.
+        for logger in self.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.save()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING:
+            self.latest = dict(checkpoint.get("latest", {}))
+            self.trainer.should_stop = checkpoint.get("should_stop", False)
             for logger in self.loggers:
                 if isinstance(logger, MetricsCSV):
                     logger.continue_after(checkpoint["global_step"])
@@ -94,6 +106,11 @@ class VAEModule(LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of training behind this one; `current_epoch` lacks one in a run that is resumed at its end."""
+        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         needs, x = self.objective.needs, batch.image
@@ -129,7 +146,7 @@ class VAEModule(LightningModule):
 
     def _log_now(self, numbers: dict[str, float]) -> None:
         self.latest |= numbers
-        row = {**numbers, "epoch": self.current_epoch}
+        row = {**numbers, "epoch": self.epochs}
         for logger in self.loggers:
             logger.log_metrics(row, step=self.trainer.global_step)
 

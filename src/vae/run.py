@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vae.build import build_model
+from vae.checkpoint import newest_undamaged, read_checkpoint
 from vae.checks import ConfigError, check_choice
 from vae.data import ImageDataModule
 from vae.files import write_atomically
@@ -25,7 +26,7 @@ class RunDirectory:
 
     ```
     .hydra/config.yaml   the resolved config
-    checkpoints/         best.ckpt (by val/elbo), last.ckpt
+    checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
     metrics.csv          every logged number
     metrics.json         the final numbers; it is there if and only if the run completed
     images/  wandb/
@@ -51,9 +52,12 @@ class RunDirectory:
         return path
 
     def last_checkpoint(self) -> Path | None:
-        """Where to continue an interrupted run; None if it ended before its first epoch did."""
-        path = self.path / "checkpoints" / "last.ckpt"
-        return path if path.is_file() else None
+        """Where to continue an interrupted run; None if it ended before its first epoch did.
+
+        Raises:
+            ConfigError: every checkpoint is damaged.
+        """
+        return newest_undamaged(self.path / "checkpoints")
 
     def config(self) -> DictConfig:
         """The resolved config.
@@ -151,11 +155,7 @@ def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
     Raises:
         ConfigError: the file is damaged, is of another architecture, or holds NaN.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # what unpickling damaged bytes raises is of any type
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path}: not a checkpoint, or a damaged one ({line})") from error
+    state = read_checkpoint(path)["state_dict"]
     state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
     try:
         module.load_state_dict(state)

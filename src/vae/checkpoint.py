@@ -1,0 +1,175 @@
+"""Checkpoints that are there whole or not at all, and that show when they have been damaged."""
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from vae.checks import ConfigError
+
+MAGIC = b"vae-seal"
+DIGEST = 32
+BLOCK = 1 << 20
+
+
+class DamagedCheckpointError(ConfigError):
+    """A checkpoint file that is not what was written."""
+
+
+class SealedCheckpoints(TorchCheckpointIO):
+    """Writes each checkpoint so that whatever interrupts it, the one before is still there.
+
+    A file is what `torch.save` makes of the checkpoint, which `torch.load` reads as it is, and behind it a seal: a
+    magic word and the BLAKE2b digest of all before. It is written under a temporary name, flushed to the disk,
+    read again, compared with its seal, and only then given its name. last.ckpt, from which runs are resumed,
+    keeps its predecessor as previous.ckpt.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            ConfigError: it cannot be written, as when the disk is full; the checkpoint before it is still there.
+        """
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_sealed(partial, buffer.getbuffer())
+            check_seal(partial)
+            _keep_predecessor(path)
+            partial.replace(path)
+            _flush_names(path.parent)
+        except (OSError, DamagedCheckpointError) as error:
+            partial.unlink(missing_ok=True)
+            why = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(
+                f"{path}: the checkpoint cannot be written ({why}); the one before it is kept,"
+                f" from which resume={path.parent.parent} goes on"
+            ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint, which never runs code from it.
+
+        Raises:
+            ConfigError: it is damaged, or no checkpoint.
+        """
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The contents of a checkpoint file, on the CPU unless `map_location` says otherwise.
+
+    Raises:
+        DamagedCheckpointError: the file does not match its seal, or is no checkpoint.
+    """
+    check_seal(path)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # what unpickling damaged bytes raises is of any type
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one ({line})") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise DamagedCheckpointError(f"{path}: not a checkpoint (it holds no state_dict)")
+    return checkpoint
+
+
+def check_seal(path: Path) -> None:
+    """Compare a file with its seal; one without a seal, written by something else, is left to `torch.load`.
+
+    Raises:
+        DamagedCheckpointError: they differ.
+    """
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END) - len(MAGIC) - DIGEST
+        if length < 0:
+            raise DamagedCheckpointError(f"{path}: a damaged checkpoint (it is cut short)")
+        file.seek(length)
+        seal = file.read()
+        if not seal.startswith(MAGIC):
+            return
+        file.seek(0)
+        digest = hashlib.blake2b(digest_size=DIGEST)
+        while length > 0:
+            block = file.read(min(BLOCK, length))
+            digest.update(block)
+            length -= len(block)
+    if seal != MAGIC + digest.digest():
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint (it does not match its checksum)")
+
+
+def newest_undamaged(folder: Path) -> Path | None:
+    """last.ckpt, or previous.ckpt where that is damaged; None if there is neither.
+
+    A damaged last.ckpt is put aside with a warning, so that it never takes its predecessor's place.
+
+    Raises:
+        ConfigError: every one is damaged.
+    """
+    damaged: DamagedCheckpointError | None = None
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            read_checkpoint(path, map_location="meta")
+        except DamagedCheckpointError as error:
+            damaged = error
+            continue
+        if damaged is not None:
+            aside = folder / "last.ckpt.damaged"
+            print(f"warning: {damaged}; it is put aside as {aside.name}, and {path} used", file=sys.stderr)
+            _rename(folder / "last.ckpt", aside)
+        return path
+    if damaged is not None:
+        raise ConfigError(f"{damaged}, and so is every other in {folder}; without them the run starts anew")
+    return None
+
+
+def _write_sealed(path: Path, content: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.write(MAGIC + hashlib.blake2b(content, digest_size=DIGEST).digest())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keep_predecessor(path: Path) -> None:
+    """Let last.ckpt be previous.ckpt as well, until its successor takes its name."""
+    if path.name != "last.ckpt" or not path.exists():
+        return
+    link = path.with_name("previous.ckpt.partial")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        link = path
+    link.replace(path.with_name("previous.ckpt"))
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except FileNotFoundError:
+        # Another rank was first.
+        return
+
+
+def _flush_names(folder: Path) -> None:
+    """See the new names to the disk, where the system lets a folder be opened."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

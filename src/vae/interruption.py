@@ -1,0 +1,75 @@
+"""Signals that ask a run to end: it ends at once, and says how to go on."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+"""Ctrl-C; what schedulers send before they kill; what SLURM sends with `--signal=USR1@…`."""
+
+GRACE = 5.0
+"""Seconds for which further signals are ignored while the run ends."""
+
+
+class Interrupted(SystemExit):
+    """A signal ended the run. The exit status is 128 + the signal's number, as shells have it."""
+
+    def __init__(self, signum: int):
+        super().__init__(128 + signum)
+        self.name = signal.Signals(signum).name
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Inside, the signals of `SIGNALS` raise `Interrupted` wherever the main thread is.
+
+    A run needs no time to save itself: its last checkpoint is whole at any moment, and what came after it is
+    repeated to the last bit. Signals that something else handles already, such as a launcher that requeues its
+    own jobs, are left to it.
+    """
+    names = [name for name in SIGNALS if hasattr(signal, name)]
+    free = (signal.SIG_DFL, signal.default_int_handler)
+    mine = [signal.Signals[name] for name in names if signal.getsignal(signal.Signals[name]) in free]
+    if threading.current_thread() is not threading.main_thread():
+        mine = []
+    handler = _Handler()
+    before = {signum: signal.signal(signum, handler) for signum in mine}
+    try:
+        yield
+    finally:
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
+
+
+class _Handler:
+    """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
+
+    def __init__(self) -> None:
+        self.raised = -math.inf
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() - self.raised < GRACE:
+            return
+        self.raised = time.monotonic()
+        if signal.Signals(signum).name == "SIGUSR1":
+            _requeue()
+        raise Interrupted(signum)
+
+
+def _requeue() -> None:
+    """Ask SLURM, where there is one, to start this job again."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
+        return
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    try:
+        subprocess.run(["scontrol", "requeue", f"{array}_{task}" if array else job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"warning: SLURM did not requeue job {job} ({error})", file=sys.stderr)
