@@ -1,5 +1,6 @@
 """VAEModule: the VAE and its ELBO as a Lightning training step, with logging and the optimiser."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from vae.data import Batch
+from vae.divergence import Step, describe
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
@@ -55,7 +57,8 @@ class VAEModule(LightningModule):
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         self.latest: dict[str, float] = {}
         self.per_latent: dict[str, list[float]] = {}
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        # The steps whose means have not been logged: what training is looked at by, kept on the device.
+        self.pending: list[Step] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the name of each hook it calls, some 40 times a step, and a module's own way of setting
@@ -120,19 +123,24 @@ class VAEModule(LightningModule):
         )
         loss = self.objective(terms, self.trainer.global_step)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
-        self._pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
+        self.pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        if len(self._pending) == self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+        if len(self.pending) == self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
             self._log_means()
 
     def _log_means(self) -> None:
         """Send the means since the last call, over steps and ranks, to the loggers."""
-        losses, distortions, rates = zip(*self._pending, strict=True)
-        self._pending.clear()
+        if not self.pending:
+            # Every step was left out, see callback/finite.py.
+            return
+        losses, distortions, rates = zip(*self.pending, strict=True)
         means = torch.stack((torch.stack(losses).mean(), torch.cat(distortions).mean(), torch.cat(rates).mean()))
         loss, distortion, rate = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+        if not math.isfinite(loss):
+            raise FloatingPointError(describe(self, self.pending, self.trainer.global_step))
+        self.pending.clear()
         numbers = self.objective.numbers(self.trainer.global_step)
         self._log_now(
             {

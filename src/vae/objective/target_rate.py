@@ -53,5 +53,6 @@ class TargetRate(nn.Module):
         if distributed.is_available() and distributed.is_initialized():
             rate = rate.detach() / distributed.get_world_size()
             distributed.all_reduce(rate, distributed.ReduceOp.SUM)
-        error = ((rate - self.target_rate) / self.target_rate).clamp(-1, 1)
+        # A step that is left out because its rate is not finite must not spoil β.
+        error = ((rate - self.target_rate) / self.target_rate).nan_to_num(0.0).clamp(-1, 1)
         self.log_beta.add_(self.speed * error).clamp_(math.log(self.min_beta), math.log(self.max_beta))
