@@ -1,13 +1,15 @@
-"""Speed of the importance-sampled NLL against the products of its decoder alone, and against a naive loop.
+"""Speed and memory of the importance-sampled NLL.
 
-The model is 784-200-200-50 with a Bernoulli likelihood. Printed are the seconds per (image × draw) of the
-NLL, of nothing but the decoder's matrix products on the same numbers of rows, and of a loop that takes one
-image and ten draws at a time, and their ratios. The times are those of the processor, so that other work on the
-machine matters less.
+The model is 784-200-200-50 with a Bernoulli likelihood. The time of `log_marginal` is compared with that of nothing
+but its decoder's matrix products on as many rows, in chunks of the size that suits them best, and with a naive loop
+that takes one image and ten draws at a time and encodes each time. The times are the processor's, with one
+thread, in turns, and the best of several, so that other work on the machine matters less.
 """
 
 import argparse
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vae.importance import auto_chunk
 from vae.likelihood.bernoulli import Bernoulli
 from vae.model import LatentModel
 from vae.network.mlp import MLPDecoder, MLPEncoder
@@ -23,10 +24,15 @@ from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.prior.standard_normal import StandardNormal
 
 HIDDEN = {"hidden_sizes": [200, 200], "activation": "relu"}
+ROWS = (256, 512, 1024, 2560)
+"""Rows that the products alone may take at a time."""
+MEMORY_CASES = ((500, 100), (500, 400), (2000, 100))
+"""Images and draws at which peak memory is measured."""
 
 
 def build() -> LatentModel:
-    return LatentModel(
+    """The model, with random weights, in evaluation mode."""
+    model = LatentModel(
         (1, 28, 28),
         50,
         partial(MLPEncoder, **HIDDEN),
@@ -35,27 +41,17 @@ def build() -> LatentModel:
         StandardNormal,
         Bernoulli,
     )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    work()
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+    return model.eval()
 
 
 @torch.no_grad()
-def products(model: LatentModel, images: int, k: int) -> None:
-    """The decoder's products, as many as the NLL has, in chunks of the same size."""
-    chunk = auto_chunk(images, 784, torch.device("cpu")) * images
-    inputs = [torch.randn(chunk, layer.in_features) for layer in linear_layers(model)]
-    for _ in range(images * k // chunk):
-        for layer, rows in zip(linear_layers(model), inputs, strict=True):
-            torch.addmm(layer.bias, rows, layer.weight.T)
-
-
-def linear_layers(model: LatentModel) -> list[torch.nn.Linear]:
-    return [layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear)]
+def products(model: LatentModel, rows: int, total: int) -> None:
+    """The decoder's products of `total` rows, `rows` at a time."""
+    layers = [layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear)]
+    inputs = [torch.randn(rows, layer.in_features) for layer in layers]
+    for _ in range(total // rows):
+        for layer, given in zip(layers, inputs, strict=True):
+            torch.addmm(layer.bias, given, layer.weight.T)
 
 
 def naive(model: LatentModel, x: Tensor, k: int) -> None:
@@ -64,21 +60,77 @@ def naive(model: LatentModel, x: Tensor, k: int) -> None:
         torch.cat([model.log_marginal(image[None], 10).log_px for _ in range(k // 10)])
 
 
+def best_seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The least processor seconds of each, which take turns."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(repeats):
+        for name, work in works.items():
+            started = time.process_time()
+            work()
+            best[name] = min(best[name], time.process_time() - started)
+    return best
+
+
+def measure(images: int = 500, k: int = 200, repeats: int = 7) -> dict[str, float]:
+    """Microseconds per image and draw, and the ratios of the NLL's to the products' and the naive loop's to the NLL's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model, x = build(), torch.rand(images, 1, 28, 28).round()
+    few, total = 10, images * k
+    works: dict[str, Callable[[], object]] = {
+        "nll": lambda: model.log_marginal(x, k),
+        "naive": lambda: naive(model, x[:few], k),
+    }
+    works |= {f"products {rows}": partial(products, model, rows, total // 4) for rows in ROWS}
+    seconds = best_seconds(works, repeats)
+    torch.set_num_threads(threads)
+    nll = seconds["nll"] / total
+    alone = min(seconds[f"products {rows}"] / (total // 4 // rows * rows) for rows in ROWS)
+    loop = seconds["naive"] / (few * k)
+    return {
+        "nll_microseconds": nll * 1e6,
+        "products_microseconds": alone * 1e6,
+        "naive_microseconds": loop * 1e6,
+        "nll_over_products": nll / alone,
+        "naive_over_nll": loop / nll,
+    }
+
+
+def peak_memory() -> dict[tuple[int, int], float]:
+    """Peak memory in MiB, each measured in a process of its own, by (images, draws)."""
+    return {case: _peak_memory_of(*case) for case in MEMORY_CASES}
+
+
+def _peak_memory_of(images: int, k: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.likelihood", "--memory-of", str(images), str(k)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _print_memory(images: int, k: int) -> None:
+    """Estimate in batches of 500, as `python -m vae.evaluate` does, and print this process's peak memory."""
+    torch.set_num_threads(1)
+    model = build()
+    for _ in range(images // 500):
+        model.log_marginal(torch.rand(500, 1, 28, 28).round(), k)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+
+
 def main() -> None:
+    """Print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--k", type=int, default=200)
+    parser.add_argument("--memory-of", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    model, n, k = build().eval(), arguments.images, arguments.k
-    x = torch.rand(n, 1, 28, 28).round()
-    nll = seconds(lambda: model.log_marginal(x, k)) / (n * k)
-    alone = seconds(lambda: products(model, n, k)) / (n * k)
-    loop = seconds(lambda: naive(model, x[:20], k)) / (20 * k)
-    print(f"NLL            {nll * 1e6:7.2f} µs per image and draw: {nll / alone:.2f} × the products alone")
-    print(f"products alone {alone * 1e6:7.2f} µs")
-    print(f"naive loop     {loop * 1e6:7.2f} µs: {loop / nll:.1f} × the NLL")
-    print(f"peak memory    {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+    if arguments.memory_of:
+        _print_memory(*arguments.memory_of)
+        return
+    m = measure(arguments.images, arguments.k)
+    print(f"NLL            {m['nll_microseconds']:7.2f} µs per image and draw")
+    print(f"products alone {m['products_microseconds']:7.2f} µs: the NLL takes {m['nll_over_products']:.2f} ×")
+    print(f"naive loop     {m['naive_microseconds']:7.2f} µs: {m['naive_over_nll']:.1f} × the NLL")
+    for (images, k), peak in peak_memory().items():
+        print(f"peak memory    {peak:7.0f} MiB for {images:,} images, k = {k}")
 
 
 if __name__ == "__main__":

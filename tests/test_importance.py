@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from linear_gaussian import SHAPE, exact_log_px, linear_model, make_posterior_exact
-from vae.importance import RunningWeights, auto_chunk, stages
+from vae.importance import ELEMENTS, RunningWeights, auto_chunk, images_at_a_time, stages
 from vae.model import LatentModel
 
 
@@ -66,6 +66,17 @@ def test_running_sums_equal_the_sums_of_all_weights() -> None:
     torch.testing.assert_close(weights.result().ess, 1 / normalised.square().sum(0))
 
 
+def test_impossible_draws_weigh_nothing() -> None:
+    log_w = torch.tensor([[-math.inf, -math.inf], [-3e5, -math.inf], [-math.inf, -math.inf]])
+    weights = RunningWeights(2, log_w.device)
+    for part in log_w:
+        weights.add(part[None])
+    result = weights.result()
+    torch.testing.assert_close(result.log_px[0].item(), -3e5 - math.log(3))
+    assert result.log_px[1] == -math.inf
+    assert result.ess[0] == 1
+
+
 def test_the_standard_error_is_the_sample_formula() -> None:
     w = torch.rand(50, 3, dtype=torch.float64) + 0.1
     weights = RunningWeights(3, w.device)
@@ -87,6 +98,24 @@ def test_stages_end_at_k(k: int, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("images", [1, 100, 10_000])
-def test_a_chunk_holds_a_bounded_number_of_values(images: int) -> None:
-    chunk = auto_chunk(images, 784, torch.device("cpu"))
-    assert chunk == 1 or chunk * images * 784 <= 2**21
+@pytest.mark.parametrize(("latent_size", "params"), [(50, 784), (2, 64), (64, 2 * 3 * 128 * 128)])
+def test_what_is_in_memory_at_a_time_is_bounded(images: int, latent_size: int, params: int) -> None:
+    device = torch.device("cpu")
+    draws = auto_chunk(images, latent_size, params, device)
+    some = images_at_a_time(draws, params, device)
+    assert draws == 1 or draws * images * latent_size <= 2**20
+    assert draws * some == 1 or draws * some * params <= 2**20
+
+
+def test_images_that_are_decoded_apart_get_their_own_weights(
+    float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many images at a time as there are, or two: the same draws and the same estimates."""
+    model, x = linear_model(), torch.rand(7, *SHAPE)
+    torch.manual_seed(1)
+    whole = model.log_marginal(x, 30, chunk=4)
+    monkeypatch.setitem(ELEMENTS, "cpu", 2 * 4 * x[0].numel())
+    torch.manual_seed(1)
+    parts = model.log_marginal(x, 30, chunk=4)
+    torch.testing.assert_close(parts.log_px, whole.log_px)
+    torch.testing.assert_close(parts.ess, whole.ess)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
+ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """Decoder outputs that are in memory at a time: on a CPU what its caches hold, on a GPU what keeps it busy."""
 
 
@@ -27,24 +27,36 @@ class LogMarginal:
 
 
 class RunningWeights:
-    """log Σw and log Σw² of importance weights that come a few at a time, accumulated in float64."""
+    """log Σw and log Σw² of importance weights that come a few at a time, accumulated in float64.
+
+    The weights are kept relative to the largest so far, so that each needs one exponential and none overflows.
+    """
 
     def __init__(self, images: int, device: torch.device):
         self.k = 0
-        self.log_sum = torch.full((images,), -math.inf, dtype=torch.float64, device=device)
-        self.log_sum_squares = self.log_sum.clone()
+        self._sum = torch.zeros(images, dtype=torch.float64, device=device)
+        self._sum_of_squares = self._sum.clone()
+        self._log_largest = torch.full_like(self._sum, torch.finfo(torch.float64).min)
         self.convergence: dict[int, Float[Tensor, " B"]] = {}
 
     def add(self, log_w: Float[Tensor, "K B"]) -> None:
         """Add the log-weights of K further draws."""
-        log_w = log_w.double()
         self.k += len(log_w)
-        self.log_sum = torch.logaddexp(self.log_sum, log_w.logsumexp(0))
-        self.log_sum_squares = torch.logaddexp(self.log_sum_squares, (2 * log_w).logsumexp(0))
+        largest = torch.maximum(self._log_largest, log_w.amax(0))
+        shrunk = (self._log_largest - largest).exp()
+        w = (log_w - largest).exp_()
+        self._sum = self._sum * shrunk + w.sum(0)
+        self._sum_of_squares = self._sum_of_squares * shrunk.square() + w.square_().sum(0)
+        self._log_largest = largest
+
+    @property
+    def log_mean(self) -> Float[Tensor, " B"]:
+        """log of the mean weight so far."""
+        return self._log_largest + self._sum.log() - math.log(self.k)
 
     def note(self) -> None:
         """Note the estimate so far in `convergence`."""
-        self.convergence[self.k] = self.log_sum - math.log(self.k)
+        self.convergence[self.k] = self.log_mean
 
     def result(self) -> LogMarginal:
         """The estimate from all weights so far.
@@ -52,10 +64,10 @@ class RunningWeights:
         Its standard error is that of the mean weight over the mean weight (the delta method):
         √((k Σw² / (Σw)² − 1) / (k − 1)), which is not known from a single draw (NaN).
         """
-        ess = (2 * self.log_sum - self.log_sum_squares).exp()
+        ess = self._sum.square() / self._sum_of_squares
         excess = (self.k / ess - 1).clamp(min=0)
         stderr = (excess / (self.k - 1)).sqrt() if self.k > 1 else torch.full_like(ess, math.nan)
-        return LogMarginal(self.log_sum - math.log(self.k), stderr, ess, self.convergence)
+        return LogMarginal(self.log_mean, stderr, ess, self.convergence)
 
 
 def stages(k: int) -> list[int]:
@@ -63,12 +75,32 @@ def stages(k: int) -> list[int]:
     return [10**power for power in range(len(str(k))) if 10**power < k] + [k]
 
 
-def auto_chunk(images: int, params: int, device: torch.device) -> int:
-    """How many draws of z to decode at a time: a function of sizes alone, so that it is the same everywhere.
+def auto_chunk(images: int, latent_size: int, params: int, device: torch.device) -> int:
+    """How many draws of z to take at a time: a function of sizes alone, so that it is the same everywhere.
 
     Args:
         images: B.
+        latent_size: D.
         params: decoder outputs for each draw.
         device: where they are.
     """
-    return max(1, ELEMENTS.get(device.type, ELEMENTS["cuda"]) // (images * params))
+    return max(1, min(_elements(device) // (images * latent_size), _elements(device) // params))
+
+
+def images_at_a_time(draws: int, params: int, device: torch.device) -> int:
+    """Of how many images so many draws are decoded at a time."""
+    return max(1, _elements(device) // (draws * params))
+
+
+def _elements(device: torch.device) -> int:
+    return ELEMENTS.get(device.type, ELEMENTS["cuda"])
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's malloc keep the memory of tensors that are freed, for the next ones.
+
+    It gives back to the system what is freed of the largest tensor that it knows and more, so that on a CPU
+    every operation on megabytes asks for its pages anew, which was measured to take as long as the operation.
+    How large that is it learns from what is freed: here of 31 MiB that are never touched.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)

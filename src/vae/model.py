@@ -12,7 +12,14 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from vae.checks import ConfigError, check_int
-from vae.importance import LogMarginal, RunningWeights, auto_chunk, stages
+from vae.importance import (
+    LogMarginal,
+    RunningWeights,
+    auto_chunk,
+    images_at_a_time,
+    keep_freed_memory,
+    stages,
+)
 from vae.latent import analytic_kl, draw, draw_for_path, latent_kl
 from vae.objective.objective import KL, LatentKL
 from vae.objective.terms import Terms
@@ -190,29 +197,42 @@ class LatentModel(nn.Module):
         """log p(x) of each image in nats, estimated by importance sampling with exactly k draws.
 
         log (1/k) Σ_k w_k with w_k = p(x|z_k) p(z_k) / q(z_k|x) (Burda et al. 2016, section 5): `chunk` draws
-        at a time, encoding once, accumulated in float64. A lower bound in expectation, tight as k grows.
+        at a time, of as many images as then fit in little memory, encoding once, accumulated in float64. A
+        lower bound in expectation, tight as k grows.
 
         Args:
             x: images.
             k: draws for each.
-            chunk: draws that are decoded at a time; None for what fits in little memory.
+            chunk: draws that are taken at a time; None for what fits in little memory.
             q: where the draws come from; None for q(z|x), and otherwise any q (for a denoising model that
                 of the corrupted images).
         """
         check_int("k", k)
         self._check_values(x)
         q, p = self.encode(x) if q is None else q, self.p_z()
-        chunk = auto_chunk(len(x), prod(self.likelihood.param_shape), x.device) if chunk is None else chunk
+        keep_freed_memory()
+        if chunk is None:
+            chunk = auto_chunk(len(x), self.latent_size, prod(self.likelihood.param_shape), x.device)
         weights = RunningWeights(len(x), x.device)
         for stage in stages(k):
             while weights.k < stage:
-                with no_autocast(x.device):
-                    z, log_qz = draw(q, min(chunk, stage - weights.k))
-                log_px_z, log_pz = self._log_joint(x, p, z, None)
-                assert log_pz is not None
-                weights.add(log_px_z + log_pz - log_qz)
+                weights.add(self._log_weights(x, q, p, min(chunk, stage - weights.k)))
             weights.note()
         return weights.result()
+
+    def _log_weights(
+        self, x: Float[Tensor, "B C H W"], q: Distribution, p: Distribution, k: int
+    ) -> Float[Tensor, "K B"]:
+        """log w of k further draws of each image, decoded for some of the images at a time."""
+        with no_autocast(x.device):
+            z, log_qz = draw(q, k)
+        images = images_at_a_time(k, prod(self.likelihood.param_shape), x.device)
+        log_joint = []
+        for some_x, some_z in zip(x.split(images), z.split(images, dim=1), strict=True):
+            log_px_z, log_pz = self._log_joint(some_x, p, some_z, None)
+            assert log_pz is not None
+            log_joint.append(log_px_z + log_pz)
+        return torch.cat(log_joint, 1) - log_qz
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "N C H W"]:

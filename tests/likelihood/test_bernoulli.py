@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import pytest
 import scipy.stats
 import torch
 
@@ -22,6 +23,34 @@ def test_log_probability_equals_scipy() -> None:
     torch.testing.assert_close(
         Bernoulli(SHAPE)(logits).log_prob(x), torch.from_numpy(theirs).float(), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (1, 8, 8), (3, 5, 7), (1, 28, 28)])
+def test_without_gradients_it_is_quicker_and_the_same(shape: tuple[int, int, int]) -> None:
+    """Against the sum of the pixels' log-probabilities in double precision, sure and unsure, black, white and grey."""
+    logits, x = 20 * torch.randn(6, 4, *shape), torch.rand(4, *shape)
+    x[:2] = x[:2].round()
+    logits[0] = 200 * logits[0].sign()
+    before = logits.clone()
+    quick = Bernoulli(shape)(logits).log_prob(x)
+    pixels = torch.distributions.Bernoulli(logits=logits.double(), validate_args=False)
+    exact = pixels.log_prob(x.double()).sum((-3, -2, -1))
+    torch.testing.assert_close(quick, exact.float(), rtol=2e-6, atol=2e-6)
+    assert torch.equal(logits, before)
+
+
+def test_with_gradients_it_is_the_same() -> None:
+    logits, x = torch.randn(3, 5, *SHAPE, requires_grad=True), torch.randint(0, 2, (5, *SHAPE)).float()
+    log_px = Bernoulli(SHAPE)(logits).log_prob(x)
+    torch.testing.assert_close(log_px.detach(), Bernoulli(SHAPE)(logits.detach()).log_prob(x))
+    gradient = torch.autograd.grad(log_px.sum(), logits)[0]
+    torch.testing.assert_close(gradient, x - logits.detach().sigmoid())
+
+
+def test_shapes_broadcast() -> None:
+    logits, x = torch.randn(*SHAPE), torch.randint(0, 2, (5, *SHAPE)).float()
+    log_px = Bernoulli(SHAPE)(logits).log_prob(x)
+    torch.testing.assert_close(log_px, Bernoulli(SHAPE)(logits.expand(5, *SHAPE)).log_prob(x))
 
 
 def test_decoder_starts_at_the_mean_image() -> None:
