@@ -1,9 +1,9 @@
 """Speed and memory of the importance-sampled NLL.
 
-The model is 784-200-200-50 with a Bernoulli likelihood. The time of `log_marginal` is compared with that of nothing
-but its decoder's matrix products on as many rows, in chunks of the size that suits them best, and with a naive loop
-that takes one image and ten draws at a time and encodes each time. The times are the processor's, with one
-thread, in turns, and the best of several, so that other work on the machine matters less.
+The model is 784-200-200-50 with a Bernoulli likelihood. The time of `log_marginal` is compared with that of
+nothing but its decoder's matrix products on as many rows, in chunks of the size that suits them best, and with a
+naive loop that takes one image and ten draws at a time and encodes each time. The times are the processor's, with
+one thread, in turns, and the best of several, so that other work on the machine matters less.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def best_seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 def measure(images: int = 500, k: int = 200, repeats: int = 7) -> dict[str, float]:
-    """Microseconds per image and draw, and the ratios of the NLL's to the products' and the naive loop's to the NLL's."""
+    """Microseconds per image and draw of the three, and the ratios of NLL to products and of naive loop to NLL."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model, x = build(), torch.rand(images, 1, 28, 28).round()

@@ -27,7 +27,7 @@ def test_log_probability_equals_scipy() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 8, 8), (3, 5, 7), (1, 28, 28)])
 def test_without_gradients_it_is_quicker_and_the_same(shape: tuple[int, int, int]) -> None:
-    """Against the sum of the pixels' log-probabilities in double precision, sure and unsure, black, white and grey."""
+    """Against the pixels' log-probabilities in double precision: sure and unsure, black, white and grey."""
     logits, x = 20 * torch.randn(6, 4, *shape), torch.rand(4, *shape)
     x[:2] = x[:2].round()
     logits[0] = 200 * logits[0].sign()
