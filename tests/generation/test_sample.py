@@ -1,6 +1,9 @@
 """`python -m vae.sample`: every picture is there, of the right size, and bad input is one line."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 from PIL import Image
 
 from commands import call_command, train_quickly
-from vae.generation.figure import save_animation, save_figure
+from vae.generation.figure import find_ffmpeg, save_animation, save_figure
 from vae.generation.nearest import nearest
 from vae.run import load_model
 
@@ -77,6 +80,31 @@ def test_animations_keep_their_frames(tmp_path: Path) -> None:
     save_animation(tmp_path / "a.gif", frames, 0.1)
     with Image.open(tmp_path / "a.gif") as animation:
         assert (animation.n_frames, animation.size) == (6, (7, 5))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (48, 50, 3)])
+def test_videos_keep_their_frames(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.importorskip("imageio_ffmpeg", reason="neither ffmpeg nor the extra `video` is installed")
+    frames = [np.full(shape, 40 * i, np.uint8) for i in range(6)]
+    save_animation(tmp_path / "a.mp4", frames, 0.1)
+    decode = [find_ffmpeg(), "-loglevel", "error", "-i", str(tmp_path / "a.mp4"), "-f", "rawvideo"]
+    decoded = subprocess.run([*decode, "-pix_fmt", "gray", "-"], capture_output=True, check=True).stdout
+    height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+    read = np.frombuffer(decoded, np.uint8).reshape(-1, height, width)
+    assert len(read) == 6
+    # The codec is lossy, and keeps brightness in 219 steps.
+    np.testing.assert_allclose(read.mean((1, 2)), [40 * i for i in range(6)], atol=4)
+
+
+def test_without_ffmpeg_there_is_one_line_before_anything_is_drawn(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    done = call_command("vae.sample", f"run={run}", "animation=mp4", f"out={run / 'none'}", folder=run.parent)
+    assert done.stderr.startswith("error: animation=mp4: needs ffmpeg, which is not installed")
+    assert not (run / "none").exists()
 
 
 def test_the_nearest_of_training_images_are_themselves(run: Path) -> None:

@@ -1,5 +1,8 @@
 """Pictures for a page or a paper: grids with a title as PNG, PDF or SVG, and animations."""
 
+import shutil
+import subprocess
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from vae.checks import ConfigError, check_choice
 from vae.generation.picture import grid
 
 SUFFIXES = (".png", ".pdf", ".svg")
-POINTS = 0.18
-"""Inches of page for a line of small text."""
+LINE, MARGIN = 0.17, 0.06
+"""Inches of page for a line of small text, and above and below the title."""
 
 
 def save_figure(
@@ -47,15 +50,16 @@ def save_figure(
     # A whole number of dots for every pixel, and at least 150 to the inch.
     enlargement = -(-150 * (inches - margin) // width)
     figure = Figure(figsize=(inches, inches), dpi=width * enlargement / (inches - margin))
-    lines = _wrapped(title, int(inches * 15))
-    head = POINTS * len(lines) + (0.08 if lines else 0)
+    lines = textwrap.wrap(title, int(inches * 15))
+    head = LINE * len(lines) + (2 * MARGIN if lines else 0)
     body = (inches - margin) * height / width
     figure.set_size_inches(inches, head + body)
     axes = figure.add_axes((margin / inches, 0, 1 - margin / inches, body / (head + body)))
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
     axes.set_axis_off()
     if lines:
-        figure.text(0.5, 1, "\n".join(lines), ha="center", va="top", fontsize=9)
+        middle = 1 - head / (head + body) / 2
+        figure.text(0.5, middle, "\n".join(lines), ha="center", va="center", fontsize=9, linespacing=1.1)
     rows = len(row_names)
     for row, name in enumerate(row_names):
         axes.text(
@@ -66,12 +70,6 @@ def save_figure(
         figure.savefig(path)
 
 
-def _wrapped(title: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(title, width)
-
-
 def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
     """Each image as it is, 00000.png, 00001.png, …"""
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +78,7 @@ def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
 
 
 def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
-    """Frames of one size as a GIF that repeats for ever, or as an MP4 where ffmpeg is installed.
+    """Frames of one size as a GIF that repeats for ever, or as an MP4, by ffmpeg.
 
     Raises:
         ConfigError: the path ends in neither .gif nor .mp4, or there is no ffmpeg.
@@ -97,19 +95,32 @@ def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], secon
 
 
 def _save_mp4(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
-    import shutil
-    import subprocess
-
-    if shutil.which("ffmpeg") is None:
-        raise ConfigError("animation=mp4: needs ffmpeg, which is not installed; use animation=gif")
     height, width = frames[0].shape[:2]
     # The usual codec takes even sides only.
     colour = [np.broadcast_to(f[..., None] if f.ndim == 2 else f, (height, width, 3)) for f in frames]
     even = [np.pad(f, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") for f in colour]
     size = f"{width + width % 2}x{height + height % 2}"
-    command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
+    command = [find_ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size]
     command += ["-r", f"{1 / seconds_per_frame:g}", "-i", "-", "-pix_fmt", "yuv420p", str(path)]
     subprocess.run(command, input=b"".join(f.tobytes() for f in even), check=True)
+
+
+def find_ffmpeg() -> str:
+    """The path of ffmpeg: the system's, or else that of the package imageio-ffmpeg (the extra `video`).
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ImportError as error:
+        raise ConfigError(
+            "animation=mp4: needs ffmpeg, which is not installed; pip install 'vae[video]', or use animation=gif"
+        ) from error
+    return get_ffmpeg_exe()
 
 
 def as_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "..."]:

@@ -16,7 +16,7 @@ from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data import ImageDataModule
 from vae.generation import picture
 from vae.generation.attribute import direction, moved
-from vae.generation.figure import as_bytes, save_animation
+from vae.generation.figure import as_bytes, find_ffmpeg, save_animation
 from vae.generation.given_images import read_images
 from vae.generation.latent_rate import approximate_rates
 from vae.generation.nearest import nearest
@@ -34,6 +34,8 @@ PICTURES = (
     "progress",
     "attribute",
 )
+ROWS = 32
+"""Of a traversal, at most."""
 FRAMES, SECONDS = 30, 0.08
 """Of an animated interpolation."""
 
@@ -56,6 +58,8 @@ class Gallery:
         self.n, self.steps = check_int("n", config.n), check_int("steps", config.steps, minimum=2)
         self.seed = check_int("seed", config.seed, minimum=0)
         check_choice("show", config.show, ("means", "samples"))
+        if config.animation and check_choice("animation", config.animation, ("gif", "mp4")) == "mp4":
+            find_ffmpeg()
         self.temperature = check_number("temperature", config.temperature, minimum=0)
         self.model = load_model(config.run, config.checkpoint)
         run_config = self.run.config()
@@ -108,10 +112,11 @@ class Gallery:
         restored = self.model.reconstruct(x if seen is None else seen.clamp(0, 1))
         columns = min(8, len(x))
         kinds = [images for images in (x, seen, restored) if images is not None]
-        padded = [nn.functional.pad(kind, (0,) * 7 + (-len(x) % columns,), value=0.5) for kind in kinds]
+        padded = [nn.functional.pad(kind, (0,) * 7 + (-len(x) % columns,), value=1) for kind in kinds]
         rows = torch.stack([kind.unflatten(0, (-1, columns)) for kind in padded], 1)
         names = ["original", "seen", "restored"] if seen is not None else ["original", "restored"]
-        what = f"reconstructions of {self.config.images or 'test images'}"
+        given = [Path(pattern).name for pattern in _listed(self.config.images)] if self.config.images else []
+        what = f"reconstructions of {', '.join(given) or 'test images'}"
         yield from self.output.save(
             "reconstructions",
             restored,
@@ -138,8 +143,8 @@ class Gallery:
         kind = self.config.interpolation
         way = self.model.interpolate(start, end, self.steps, kind)
         yield from self.output.save("interpolation", way.flatten(0, 1), self.steps, f"{kind} interpolation")
-        if self.config.animation:
-            suffix = check_choice("animation", self.config.animation, ("gif", "mp4"))
+        suffix = self.config.animation
+        if suffix:
             frames = self.model.interpolate(start, end, FRAMES, kind).movedim(1, 0)  # (frames, pairs, C, H, W)
             forth = [as_bytes(picture.grid(frame, 2)) for frame in frames]
             path = self.output.folder / f"interpolation.{suffix}"
@@ -150,10 +155,11 @@ class Gallery:
         """Each latent from −3 to 3, the one that says the most first."""
         x = self._images(500)
         rates = approximate_rates(self.model.model, self.model.x(x))
-        order = rates.argsort(descending=True)[:32]
+        order = rates.argsort(descending=True)[:ROWS]
         way = self.model.traverse(x[:1] if self.config.images else None, self.steps)[order]
         names = [f"z{d} {rates[d]:.2f}" for d in order.tolist()]
-        what = "each latent from −3 to 3, beside it its rate in nats"
+        which = f"the {ROWS} latents of largest rate" if len(rates) > ROWS else "each latent"
+        what = f"{which} from −3 to 3, beside it its rate in nats"
         yield from self.output.save("traversal", way.flatten(0, 1), self.steps, what, row_names=names)
 
     def manifold(self) -> Iterator[Path]:

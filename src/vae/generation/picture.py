@@ -14,10 +14,10 @@ SIDE = 56
 
 
 def grid(images: Float[Tensor, "N C H W"], columns: int) -> Float[Tensor, "C2 H2 W2"]:
-    """Images side by side, row by row, enlarged by a whole factor if they are small."""
+    """Images side by side, row by row, enlarged by a whole factor if they are small, on white as paper is."""
     factor = max(1, round(SIDE / max(images.shape[-2:])))
     enlarged = images.clamp(0, 1).repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    return make_grid(enlarged, nrow=columns, padding=4, pad_value=0.5)
+    return make_grid(enlarged, nrow=columns, padding=4, pad_value=1)
 
 
 def reconstructions(
