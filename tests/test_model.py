@@ -103,12 +103,12 @@ def test_encoder_gradient_of_the_analytic_kl_is_the_closed_form(x: torch.Tensor)
     """∂KL/∂μ = μ and ∂KL/∂ln σ = σ² − 1."""
     model = linear_model()
     q = model.encode(x)
-    mean, scale = q.base_dist.loc, q.base_dist.scale
+    mean, log_scale = q.base_dist.loc, q.base_dist.log_scale
     kl = model.terms(x, q, 1, "required").kl
     assert kl is not None
-    d_mean, d_scale = torch.autograd.grad(kl.sum(), (mean, scale))
+    d_mean, d_log_scale = torch.autograd.grad(kl.sum(), (mean, log_scale))
     torch.testing.assert_close(d_mean, mean)
-    torch.testing.assert_close(d_scale * scale, scale.square() - 1)
+    torch.testing.assert_close(d_log_scale, (2 * log_scale).exp() - 1)
 
 
 def test_k_one_iwae_bound_equals_the_sampled_elbo(x: torch.Tensor) -> None:

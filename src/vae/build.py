@@ -53,6 +53,7 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         scheduler=instantiate(config.scheduler, _convert_="all") or None,
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
         test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
+        steps_at_once=config.steps_at_once,
     )
 
 

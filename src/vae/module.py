@@ -11,13 +11,14 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from vae.data import Batch
+from vae.data import Batch, BatchGroup
 from vae.divergence import Step, describe
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
+from vae.steps_at_once import count_steps, steps_at_once
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -37,6 +38,7 @@ class VAEModule(LightningModule):
         corruption: None, or clean image → what the encoder sees; the likelihood scores the clean one.
         val_metrics: metrics of `vae.metric`, by name, for the validation images.
         test_metrics: the same for the test images.
+        steps_at_once: optimiser steps between two visits to Lightning's loop, see `vae.steps_at_once`.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class VAEModule(LightningModule):
         corruption: nn.Module | None = None,
         val_metrics: Mapping[str, Metric] | None = None,
         test_metrics: Mapping[str, Metric] | None = None,
+        steps_at_once: int | str = "auto",
     ):
         super().__init__()
+        self.steps_at_once = steps_at_once
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler = optimizer, scheduler
         self.corruption = corruption or nn.Identity()
@@ -72,6 +76,8 @@ class VAEModule(LightningModule):
         if stage == "fit":
             # A checkpoint, if there is one, is restored after this.
             data = self.trainer.datamodule  # type: ignore[attr-defined]
+            data.steps_at_once = steps_at_once(self.trainer, self.steps_at_once, data.batch_pixels)
+            self.automatic_optimization = data.steps_at_once == 1
             self.model.start_from_mean(data.train_mean())
             if wanted := self.model.start_images:
                 self.model.start_from_images(data.images("train", wanted)[0])
@@ -87,6 +93,7 @@ class VAEModule(LightningModule):
                 metric.take_data(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        count_steps(checkpoint)
         # metrics.json has the last numbers of training, which a run that is resumed at its end does not log again.
         checkpoint["latest"] = dict(self.latest)
         # EarlyStopping keeps what it counted, but not that it has stopped the run.
@@ -115,7 +122,13 @@ class VAEModule(LightningModule):
         """Epochs of training behind this one; `current_epoch` lacks one in a run that is resumed at its end."""
         return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch | BatchGroup, batch_idx: int) -> Tensor | None:
+        if isinstance(batch, Batch):
+            return self._loss(batch)
+        self._take_steps(batch)
+        return None
+
+    def _loss(self, batch: Batch) -> Tensor:
         needs, x = self.objective.needs, batch.image
         q = self.model.encode(self.corruption(x))
         terms = self.model.terms(
@@ -126,8 +139,26 @@ class VAEModule(LightningModule):
         self.pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        if len(self.pending) == self.trainer.log_every_n_steps or self.trainer.is_last_batch:  # type: ignore[attr-defined]
+    def _take_steps(self, group: BatchGroup) -> None:
+        """What Lightning's loop does with each batch, without looking for hooks in between."""
+        optimizer, data = self.optimizers(), self.trainer.datamodule  # type: ignore[attr-defined]
+        for left, batch in zip(reversed(range(len(group.keys))), group.batches(), strict=True):
+            if self.trainer.global_step == self.trainer.max_steps:
+                return
+            loss = self._loss(data.ready(batch))
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
+            optimizer.step()  # type: ignore[union-attr]
+            self._log_if_due(self.trainer.is_last_batch and not left)
+        if self.trainer.is_last_batch and self.scheduler is not None:
+            self.lr_schedulers().step()  # type: ignore[union-attr]
+
+    def on_train_batch_end(self, outputs: object, batch: Batch | BatchGroup, batch_idx: int) -> None:
+        if self.automatic_optimization:
+            self._log_if_due(self.trainer.is_last_batch)
+
+    def _log_if_due(self, is_last: bool) -> None:
+        if is_last or len(self.pending) == self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._log_means()
 
     def _log_means(self) -> None:

@@ -29,6 +29,21 @@ class Progress(TQDMProgressBar):
         names = {"elbo": "train/elbo", "val_elbo": "val/elbo"}
         return {short: f"{latest[name]:.2f}" for short, name in names.items() if name in latest}
 
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        # Steps may be taken several at once, and the bar is redrawn at a multiple of its rate.
+        group = _steps_at_once(trainer)
+        self._refresh_rate = -(-self._refresh_rate // group) * group
+
+    @property
+    def total_train_batches(self) -> int | float:
+        return _steps(self.trainer, super().total_train_batches)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, int(_steps(trainer, batch_idx + 1)) - 1)
+
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
         self._epoch_started = time.monotonic()
@@ -42,3 +57,15 @@ class Progress(TQDMProgressBar):
                 f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} {numbers} ({seconds:.1f} s)",
                 flush=True,
             )
+
+
+def _steps_at_once(trainer: Trainer) -> int:
+    return trainer.datamodule.steps_at_once  # type: ignore[attr-defined]
+
+
+def _steps(trainer: Trainer, batches: int | float) -> int | float:
+    """The optimiser steps of an epoch's first so many of what Lightning counts as batches."""
+    group = _steps_at_once(trainer)
+    if group == 1:
+        return batches
+    return min(batches * group, len(trainer.train_dataloader.batch_sampler.sampler))  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """Which images make up which batch, on which rank, and the key from which that batch's noise is drawn."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,23 @@ class TrainBatches(Sampler[Draw]):
             start = batch * self.batch_size + self.rank * share
             key = draw_key("train", self.seed, self.epoch, batch, self.rank)
             yield Draw(order[start : start + share], key, True)
+
+
+class Groups(Sampler[list[Draw]]):
+    """The batches of `batches`, `size` of them at a time (the last ones of an epoch may be fewer)."""
+
+    def __init__(self, batches: TrainBatches, size: int):
+        self.batches, self.size = batches, size
+        # Lightning tells the epoch not to a batch sampler but to that one's own sampler.
+        self.sampler = batches
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        draws = iter(self.batches)
+        while group := list(islice(draws, self.size)):
+            yield group
 
 
 class EvalBatches(Sampler[Draw]):

@@ -33,7 +33,7 @@ def train_classifier(data: ImageDataModule, steps: int, lr: float, seed: int) ->
     optimizer = torch.optim.Adam(network.parameters(), lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for draw in islice(_draws(len(training), seed), steps):
-        batch = training.__getitems__(draw)
+        batch = training.batch(draw)
         loss = F.cross_entropy(network.logits(data.to_x(batch.image.to(device))), batch.label.to(device))
         optimizer.zero_grad()
         loss.backward()
@@ -56,6 +56,6 @@ def accuracy(network: Classifier, data: ImageDataModule) -> float:
     test = data.subsets["test"]
     right = 0
     for positions in torch.arange(len(test)).split(1000):
-        batch = test.__getitems__(Draw(positions, 0, True))
+        batch = test.batch(Draw(positions, 0, True))
         right += int((network.logits(data.to_x(batch.image)).argmax(1) == batch.label).sum())
     return right / len(test)

@@ -2,8 +2,9 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 
+from vae.normal import LogScaleNormal
 from vae.precision import full_precision
 
 
@@ -24,4 +25,4 @@ class DiagonalGaussian(nn.Module):
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
         """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
         mean, log_scale = full_precision(self.mean_and_log_scale(features)).chunk(2, dim=-1)
-        return Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        return Independent(LogScaleNormal(mean, log_scale), 1, validate_args=False)

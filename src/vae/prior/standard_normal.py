@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
+
+from vae.normal import UnitNormal
 
 
 class StandardNormal(nn.Module):
@@ -25,4 +27,4 @@ class StandardNormal(nn.Module):
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Independent:
         """The distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used by this prior."""
-        return Independent(Normal(self.zero, self.one, validate_args=False), 1, validate_args=False)
+        return Independent(UnitNormal(self.zero, self.one), 1, validate_args=False)
