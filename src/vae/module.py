@@ -60,6 +60,7 @@ class VAEModule(LightningModule):
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         self.latest: dict[str, float] = {}
+        self.latest_batch = 0
         self.per_latent: dict[str, list[float]] = {}
         # The steps whose means have not been logged: what training is looked at by, kept on the device.
         self.pending: list[Step] = []
@@ -124,8 +125,9 @@ class VAEModule(LightningModule):
 
     def training_step(self, batch: Batch | BatchGroup, batch_idx: int) -> Tensor | None:
         if isinstance(batch, Batch):
+            self.latest_batch = batch_idx
             return self._loss(batch)
-        self._take_steps(batch)
+        self._take_steps(batch, batch_idx)
         return None
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -139,17 +141,19 @@ class VAEModule(LightningModule):
         self.pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
         return loss
 
-    def _take_steps(self, group: BatchGroup) -> None:
+    def _take_steps(self, group: BatchGroup, group_idx: int) -> None:
         """What Lightning's loop does with each batch, without looking for hooks in between."""
         optimizer, data = self.optimizers(), self.trainer.datamodule  # type: ignore[attr-defined]
-        for left, batch in zip(reversed(range(len(group.keys))), group.batches(), strict=True):
+        last = len(group.keys) - 1
+        for i, batch in enumerate(group.batches()):
             if self.trainer.global_step == self.trainer.max_steps:
                 return
+            self.latest_batch = group_idx * data.steps_at_once + i
             loss = self._loss(data.ready(batch))
             optimizer.zero_grad()  # type: ignore[union-attr]
             loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
             optimizer.step()  # type: ignore[union-attr]
-            self._log_if_due(self.trainer.is_last_batch and not left)
+            self._log_if_due(self.trainer.is_last_batch and i == last)
         if self.trainer.is_last_batch and self.scheduler is not None:
             self.lr_schedulers().step()  # type: ignore[union-attr]
 
