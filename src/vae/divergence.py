@@ -21,7 +21,8 @@ def describe(module: LightningModule, steps: Sequence[Step], last: int) -> str:
         last: the number of the last of them, from 1.
     """
     bad = _first(steps)
-    batch, epoch = module.latest_batch, module.trainer.current_epoch + 1
+    batch: int = module.latest_batch  # type: ignore[assignment]
+    epoch = module.trainer.current_epoch + 1
     behind, term = (0, "the gradient, not the loss, is not finite") if bad is None else bad
     where = f"at step {last - behind} (epoch {epoch}, batch {batch - behind}): {term}"
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
