@@ -61,3 +61,16 @@ def read_offline_run(run_directory: Path) -> OfflineRun:
             case "exit":
                 found.exit_code = record.exit.exit_code
     return found
+
+
+def read_summaries(run_directory: Path) -> dict[str, dict[str, Any]]:
+    """What the summary of each W&B run was set to, by the run's id, in all offline folders below wandb/."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((run_directory / "wandb").glob("offline-run-*/run-*.wandb")):
+        summary = found.setdefault(file.stem.removeprefix("run-"), {})
+        for content in _records(file.read_bytes()):
+            for item in Record.FromString(content).summary.update:
+                summary["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    return found

@@ -62,3 +62,9 @@ def test_what_a_run_is_made_of_is_allowed(target: str) -> None:
 
 def test_the_default_config_is_allowed(composed: Callable[..., DictConfig]) -> None:
     check_targets(composed(), "the default")
+
+
+def test_a_saved_feature_network_of_ones_own_is_refused() -> None:
+    config = OmegaConf.create({"metric": {"test": {"generation": {"features": "os:getcwd"}}}})
+    with pytest.raises(ConfigError, match=r"metric\.test\.generation\.features=os:getcwd is refused"):
+        check_targets(config, "some run")

@@ -12,6 +12,7 @@ from hydra._internal.utils import _locate  # what `instantiate` itself looks a t
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
+from vae.metric.feature_network import is_import_path
 
 PROJECT = "vae"
 KINDS = {
@@ -47,19 +48,29 @@ def check_targets(config: DictConfig, source: object) -> None:
                 f"{source}: {key}={target!s} is refused: a run may only name classes of"
                 f" {', '.join([PROJECT, *KINDS])}, so that loading it cannot run foreign code"
             )
+    for key, value in _values(OmegaConf.to_container(config, resolve=False)):
+        if key.endswith("features") and isinstance(value, str) and is_import_path(value):
+            raise ConfigError(
+                f"{source}: {key}={value} is refused: what a run's config names must not run foreign code; give"
+                " features=<module>:<name> to python -m vae.evaluate"
+            )
 
 
-def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _targets(config: Any) -> Iterator[tuple[str, Any]]:
     """Every `_target_` of a config, with its key."""
+    return ((key, value) for key, value in _values(config) if key.rpartition(".")[2] == "_target_")
+
+
+def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a config, at any depth, with its key."""
     if isinstance(node, dict):
         for key, value in node.items():
             below = f"{path}.{key}" if path else str(key)
-            if key == "_target_":
-                yield below, value
-            yield from _targets(value, below)
+            yield below, value
+            yield from _values(value, below)
     elif isinstance(node, list):
         for position, value in enumerate(node):
-            yield from _targets(value, f"{path}[{position}]")
+            yield from _values(value, f"{path}[{position}]")
 
 
 def is_allowed(target: object) -> bool:

@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from commands import call_command, run_command, train_quickly
+from offline_wandb import read_summaries
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +175,24 @@ def test_bad_input_is_one_line(runs: Path, arguments: list[str], line: str) -> N
     done = call_command("vae.evaluate", *(a.replace("RUN", run) for a in arguments), folder=runs)
     assert done.returncode == 1
     assert re.fullmatch(line, done.stderr.strip()), done.stderr
+
+
+def test_an_autoencoder_has_reconstructions_samples_and_probes_but_no_bound(tmp_path: Path) -> None:
+    train_quickly(tmp_path / "run", "posterior=delta", "objective=reconstruction")
+    printed = evaluate(tmp_path, "run=run", "k=3", "features=null")
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    names = {name.removeprefix("test/") for name, value in result["metrics"].items() if value is not None}
+    assert {"mse", "psnr", "ssim", "linear_probe_accuracy", "distortion"} <= names
+    assert not {"nll", "elbo", "rate", "bits_per_dim"} & names
+    assert "the posterior is a point" in printed
+
+
+def test_the_numbers_are_added_to_the_summary_of_the_wandb_run(tmp_path: Path) -> None:
+    run = train_quickly(tmp_path / "run", "logger=default")
+    evaluate(tmp_path, "run=run", "k=2", "metric=default")
+    summaries = read_summaries(run)
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    numbers = json.loads((run / "evaluation.json").read_text())["metrics"]
+    ours = summaries[config.logger.wandb.id]
+    assert ours["evaluation/nll"] == pytest.approx(numbers["test/nll"])
+    assert {f"evaluation/{name.removeprefix('test/')}" for name in numbers} <= set(ours)

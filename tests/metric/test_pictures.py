@@ -12,7 +12,13 @@ from linear_gaussian import linear_model
 from metric.evaluations import evaluation
 from vae.checks import ConfigError
 from vae.metric.evaluation import Sizes
-from vae.metric.feature_network import Classifier, MissingFeaturesError, load_features, save_classifier
+from vae.metric.feature_network import (
+    INCEPTION_FILE,
+    Classifier,
+    MissingFeaturesError,
+    load_features,
+    save_classifier,
+)
 from vae.metric.generation import coverage, frechet_distance, kernel_distance
 from vae.metric.reconstruction import Reconstruction
 
@@ -88,3 +94,56 @@ def test_missing_or_unfit_features_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(ConfigError, match=r"python -m vae\.features"):
         load_features(str(tmp_path / "text.pt"), "", "mnist", (1, 28, 28))
+
+
+def test_features_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_features.py").write_text(
+        "import torch\n"
+        "def pooled():\n    return torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())\n"
+        "def unflat():\n    return torch.nn.AvgPool2d(4)\n"
+        "def number():\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    network, name = load_features("own_features:pooled", "", "digits", (1, 8, 8))
+    x = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(network(x), torch.nn.functional.avg_pool2d(x, 4).flatten(1))
+    assert (name, network.features) == ("pooled", 4)
+    for path, line in (
+        ("own_features:unflat", r"must give features of shape \(B, F\)"),
+        ("own_features:number", "gave int, and must give a torch.nn.Module"),
+        ("own_features:missing", "features=own_features:missing: AttributeError"),
+        ("no_such_module:net", "features=no_such_module:net: ModuleNotFoundError"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            load_features(path, "", "digits", (1, 8, 8))
+
+
+@pytest.fixture
+def inception_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of torch-fidelity's name and layout, with random weights."""
+    theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="the extra `fid`")
+    with monkeypatch.context() as patch:
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+        network = theirs.FeatureExtractorInceptionV3("any", ["2048"])
+    path = tmp_path / INCEPTION_FILE
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.slow
+def test_inception_takes_grey_and_colour_and_gives_what_torch_fidelity_gives(inception_weights: Path) -> None:
+    theirs = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    network, name = load_features("inception", str(inception_weights.parent), "mnist", (1, 28, 28))
+    original = theirs.FeatureExtractorInceptionV3("any", ["2048"], str(inception_weights))
+    pixels = torch.randint(0, 256, (3, 1, 299, 299), dtype=torch.uint8)
+    expected = original(pixels.expand(-1, 3, -1, -1))[0]
+    assert name == "inception"
+    torch.testing.assert_close(network(pixels / 255), expected, rtol=1e-3, atol=1e-4)
+    assert network(torch.rand(2, 3, 28, 28)).shape == (2, network.features)
+
+
+def test_inception_weights_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / INCEPTION_FILE).write_text("no weights")
+    with pytest.raises(ConfigError, match="is no file of weights"):
+        load_features("inception", str(tmp_path), "mnist", (1, 28, 28))

@@ -1,5 +1,6 @@
 """The networks in whose features images are compared, and where they come from."""
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -63,6 +64,7 @@ class Inception(nn.Module):
 
     Raises:
         MissingFeaturesError: torch-fidelity is not installed.
+        ConfigError: the file holds something else than weights.
     """
 
     features = 2048
@@ -71,6 +73,7 @@ class Inception(nn.Module):
         super().__init__()
         from torchmetrics.image.fid import NoTrainInceptionV3
 
+        _check_weights(weights)
         try:
             self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.features)], str(weights))
         except ModuleNotFoundError as error:
@@ -84,14 +87,54 @@ class Inception(nn.Module):
         return self.network((colour * 255).round().to(torch.uint8))
 
 
+def _check_weights(path: Path) -> None:
+    """Refuse what is not just tensors: torch-fidelity itself would unpickle anything."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what unpickling damaged bytes raises is of any type
+        raise ConfigError(f"features=inception: {path} is no file of weights, or a damaged one") from error
+
+
+class OwnFeatures(nn.Module):
+    """A network of the user's, named by its import path.
+
+    Args:
+        path: `<module>:<name>`, where the name is that of a function or class that takes no arguments and gives a
+            module (B, C, H, W) in [0, 1] → (B, F).
+        image_shape: (C, H, W).
+
+    Raises:
+        ConfigError: there is no such thing, or it does not give (B, F).
+    """
+
+    def __init__(self, path: str, image_shape: tuple[int, int, int]):
+        super().__init__()
+        module, _, name = path.partition(":")
+        try:
+            made = getattr(import_module(module), name)()
+        except Exception as error:  # it is foreign code, which may raise anything
+            raise ConfigError(f"features={path}: {type(error).__name__}: {error}") from error
+        if not isinstance(made, nn.Module):
+            raise ConfigError(f"features={path}: gave {type(made).__name__}, and must give a torch.nn.Module")
+        self.network = made.eval().requires_grad_(False)
+        given = self.network(torch.zeros(2, *image_shape))
+        if not isinstance(given, Tensor) or given.ndim != 2 or len(given) != 2:
+            raise ConfigError(f"features={path}: must give features of shape (B, F) for images (B, C, H, W)")
+        self.features = given.shape[1]
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+        """The features of images."""
+        return self.network(x)
+
+
 def load_features(
     features: str | None, weights: str, data_name: str, image_shape: tuple[int, int, int]
 ) -> tuple[nn.Module, str]:
     """A feature network, images → features with the attribute `features`, and its name for the numbers.
 
     Args:
-        features: `inception`, or the path of a file that `python -m vae.features` wrote; None for the one it
-            writes for this data set.
+        features: `inception`, the path of a file that `python -m vae.features` wrote, or `<module>:<name>` of a
+            network of one's own; None for the file that `python -m vae.features` writes for this data set.
         weights: the folder for weights, `paths.weights`.
         data_name: of the images, for the default file.
         image_shape: (C, H, W).
@@ -108,16 +151,24 @@ def load_features(
                 " toshas/torch-fidelity and put it there"
             )
         return Inception(path), features
+    if features and is_import_path(features):
+        return OwnFeatures(features, image_shape), features.partition(":")[2]
     path = Path(features) if features else features_file(weights, data_name)
     if not path.is_file():
         raise MissingFeaturesError(
             f"no feature network at {path}: make it with `python -m vae.features data={data_name}`,"
-            " or give features=inception or features=<file>"
+            " or give features=inception, features=<file> or features=<module>:<name>"
         )
     network = load_classifier(path)
     if network.image_shape != image_shape:
         raise ConfigError(f"features={path}: is for images of {network.image_shape}, not {image_shape}")
     return network, path.stem.removeprefix(FILE_PREFIX)
+
+
+def is_import_path(features: str) -> bool:
+    """Whether this is `<module>:<name>`, so that using it runs that module."""
+    module, colon, name = features.partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def features_file(weights: str, data_name: str) -> Path:

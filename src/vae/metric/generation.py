@@ -43,8 +43,9 @@ class Generation(PerImage):
     Args:
         sizes: of the model.
         weights: the folder for weights, `paths.weights`.
-        features: the network: `inception`, the path of a file that `python -m vae.features` wrote, or None
-            for the one that it writes for this data set. It becomes part of every number's name.
+        features: the network: `inception`, the path of a file that `python -m vae.features` wrote,
+            `<module>:<name>` of one's own, or None for the file written for this data set. It becomes part of
+            every number's name.
         neighbors: for precision and recall.
         components: Gaussians of the fitted density; 0 for none.
 
