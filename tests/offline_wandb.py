@@ -19,6 +19,7 @@ class OfflineRun:
     name: str = ""
     group: str = ""
     job_type: str = ""
+    sweep_id: str = ""
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -42,9 +43,18 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 def read_offline_run(run_directory: Path) -> OfflineRun:
     """The one offline run under a run directory's wandb/."""
+    (run,) = read_offline_runs(run_directory)
+    return run
+
+
+def read_offline_runs(run_directory: Path) -> list[OfflineRun]:
+    """All of them, the oldest first: a run that was interrupted and resumed has several, of the same id."""
+    return [_read(file) for file in sorted((run_directory / "wandb").glob("offline-run-*/run-*.wandb"))]
+
+
+def _read(file: Path) -> OfflineRun:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (file,) = (run_directory / "wandb").glob("offline-run-*/run-*.wandb")
     found = OfflineRun()
     for content in _records(file.read_bytes()):
         record = Record.FromString(content)
@@ -52,7 +62,8 @@ def read_offline_run(run_directory: Path) -> OfflineRun:
             case "run":
                 run = record.run
                 found.id, found.name, found.group = run.run_id, run.display_name, run.run_group
-                found.job_type, found.tags = run.job_type, list(run.tags)
+                found.config |= {item.key: json.loads(item.value_json) for item in run.config.update}
+                found.job_type, found.sweep_id, found.tags = run.job_type, run.sweep_id, list(run.tags)
             case "config":
                 found.config |= {item.key: json.loads(item.value_json) for item in record.config.update}
             case "history":

@@ -20,17 +20,21 @@ QUICK = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_size
 TWO_RANKS = ["trainer.devices=2", "trainer.strategy=ddp"]
 
 
-def run_train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run train.py as a user would, without the environment of the process that tests."""
+def user_environment(**more: str) -> dict[str, str]:
+    """The environment without what the process that tests has added."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB", "HYDRA", "DATA_DIR"))
     }
-    environment |= {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    return environment | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"} | more
+
+
+def run_train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run train.py as a user would."""
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "train.py"), *arguments],
         capture_output=True,
         text=True,
-        env=environment,
+        env=user_environment(**environment),
         timeout=240,
         check=False,
     )

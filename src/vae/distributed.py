@@ -33,6 +33,16 @@ def end_with_parent() -> None:
 
 
 @contextmanager
+def as_further_rank(run: Path) -> Iterator[None]:
+    """Inside, this process counts as a further rank of a run, as one does that the first rank started."""
+    os.environ[CHILD] = str(run)
+    try:
+        yield
+    finally:
+        del os.environ[CHILD]
+
+
+@contextmanager
 def children_run_this_config(run: RunDirectory) -> Iterator[None]:
     """Inside, the ranks that Lightning starts get this run's resolved config and this run's directory.
 

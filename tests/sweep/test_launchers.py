@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from offline_wandb import read_offline_run
 from sweep.test_sweep import GRID, NAMES, folders_of, summary_of
-from test_train import QUICK, TWO_RANKS, metrics_of, run_train
+from test_train import QUICK, metrics_of, run_train
 from vae.checks import ConfigError
 from vae.sweep.sweeper import load_launcher
 
@@ -70,20 +70,6 @@ def test_every_launcher_gives_the_same_summary_and_runs_in_wandb(
     assert done.stderr == ""
     assert summary_of(path) == summary_of(basic)
     check_wandb(path)
-
-
-def test_jobs_of_two_ranks_leave_nothing_behind(tmp_path: Path) -> None:
-    path, other = tmp_path / "sweep", tmp_path / "alone"
-    values = ["latent_size=2,3", *QUICK[:-1], "logger=csv", "trainer.max_epochs=1", *TWO_RANKS]
-    done = run_train("-m", *values, f"hydra.sweep.dir={path}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert folders_of(path) == {"latent_size=2", "latent_size=3"}
-    assert {entry.name for entry in tmp_path.iterdir()} == {"sweep"}
-    for size in (2, 3):
-        assert OmegaConf.load(path / f"latent_size={size}" / ".hydra" / "config.yaml").latent_size == size
-    # Had a rank trained another model, or had one job's ports or ranks reached the next, its numbers would differ.
-    assert run_train(*values[1:], "latent_size=3", f"hydra.run.dir={other}").returncode == 0
-    assert {**metrics_of(other), "seconds": 0} == {**metrics_of(path / "latent_size=3"), "seconds": 0}
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,28 @@ found.small = filter("done latent_size<8");
 found.points = element("plane").data.slice(1).reduce((sum, trace) => sum + trace.x.length, 0);
 found.failed = filter("failed");
 found.none = filter("nothing-like-this").length;
+found.either = filter("latent_size=2|32").length;
 filter("");
+function drag(fromX, fromY, toX, toY) {
+  const chart = element("parallel"), { xaxis, yaxis } = chart._fullLayout, box = chart.getBoundingClientRect();
+  const across = (x) => box.left + xaxis._offset + xaxis.d2p(x);
+  const down = (y) => box.top + yaxis._offset + yaxis.d2p(y);
+  const at = (x, y) => ({ clientX: across(x), clientY: down(y), bubbles: true, buttons: 1 });
+  const target = chart.querySelector(".nsewdrag");
+  target.dispatchEvent(new PointerEvent("pointerdown", at(fromX, fromY)));
+  document.dispatchEvent(new PointerEvent("pointermove", at(toX, toY)));
+  found.box = chart.querySelector(".brush").clientHeight > 10;
+  document.dispatchEvent(new PointerEvent("pointerup", at(toX, toY)));
+  return element("filter").value;
+}
+const grey = () => element("parallel").data.filter((trace) => trace.line.color === "#ddd").length;
+element("parallel").scrollIntoView();
+found.brushed = drag(-0.15, -0.02, 0.15, 0.6);
+found.brushedRows = [lines().length, grey(), element("parallel").data.length];
+found.brushedTwice = drag(1.85, 0.9, 2.15, 1.02);
+found.brushedAgain = drag(-0.15, 0.9, 0.15, 1.02);
+element("parallel").dispatchEvent(new MouseEvent("dblclick"));
+found.unbrushed = [element("filter").value, grey()];
 const charts = [...document.querySelectorAll(".chart")];
 found.charts = charts.map((chart) => [chart.id, chart.querySelectorAll("svg").length]);
 const images = [...document.querySelectorAll("#pictures img")];
@@ -142,6 +163,14 @@ def test_a_browser_shows_it_sorts_it_and_filters_it(folder: SweepDirectory, tmp_
     assert all(name.startswith("latent_size=2,") for name in found["small"])
     assert found["failed"] == ["latent_size=32,likelihood.sigma=1,objective.k=5,seed=1"]
     assert found["none"] == 0
+    assert found["either"] == 24
+    # A box over an axis is a condition, whose place the next one on that axis takes; others turn grey.
+    assert found["brushed"] == "latent_size>=2 latent_size<=8"
+    assert found["box"]
+    assert found["brushedRows"] == [24, 11, 35]
+    assert found["brushedTwice"] == "latent_size>=2 latent_size<=8 likelihood.sigma=1"
+    assert found["brushedAgain"] == "likelihood.sigma=1 latent_size=32"
+    assert found["unbrushed"] == ["", 0]
     assert {name for name, drawings in found["charts"] if drawings} == {
         "against",
         "plane",

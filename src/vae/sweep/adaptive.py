@@ -67,6 +67,8 @@ class OptunaSweep(SweepBase):
     def run(self, grid: Grid, jobs: list[Job]) -> None:
         import optuna
 
+        from vae.sweep.rounded import Rounded
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=storage(self.folder),
@@ -74,7 +76,7 @@ class OptunaSweep(SweepBase):
             directions=list(self.objectives.values()),
             load_if_exists=True,
         )
-        study.sampler = self.sampler(seed=self.seed + len(study.trials))
+        study.sampler = Rounded(self.sampler(seed=self.seed + len(study.trials)))
         pending = self._take_up(study)
         ended = study.get_trials(
             deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -83,7 +85,7 @@ class OptunaSweep(SweepBase):
         while pending or left > 0:
             while len(pending) < self.n_jobs and left > 0:
                 trial = study.ask(self.distributions)
-                pending[trial.number] = make_job({key: _typed(value) for key, value in trial.params.items()})
+                pending[trial.number] = _job_of(trial)
                 trial.set_user_attr("job", pending[trial.number].name)
                 left -= 1
             launched = {number: pending.pop(number) for number in list(pending)[: self.n_jobs]}
@@ -95,14 +97,26 @@ class OptunaSweep(SweepBase):
 
     def _take_up(self, study: Any) -> dict[int, Job]:
         """Trials that an interrupted launch left running, and, to be tried again, those that failed."""
-        from optuna.trial import TrialState
+        from optuna.trial import Trial, TrialState
 
+        waiting = [
+            trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=(TrialState.WAITING,))
+        ]
         for trial in study.get_trials(states=(TrialState.FAIL,)):
             job = trial.user_attrs.get("job")
-            if job is not None and self.folder.job(job).state() == "failed":
-                study.enqueue_trial(trial.params, skip_if_exists=False)
-        running = study.get_trials(states=(TrialState.RUNNING,))
-        return {t.number: make_job({key: _typed(value) for key, value in t.params.items()}) for t in running}
+            again = job is not None and self.folder.job(job).state() == "failed"
+            if again and trial.params not in waiting:
+                study.enqueue_trial(trial.params)
+                waiting.append(trial.params)
+        pending = {}
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            if trial.params.keys() != self.distributions.keys():
+                # Killed while its values were chosen.
+                study.tell(trial.number, state=TrialState.FAIL)
+                continue
+            pending[trial.number] = _job_of(trial)
+            Trial(study, trial._trial_id).set_user_attr("job", pending[trial.number].name)
+        return pending
 
     def _tell(self, study: Any, number: int, job: Job) -> None:
         from optuna.trial import TrialState
@@ -172,6 +186,10 @@ def _examples(space: Any) -> list[str]:
     return list(space.choices) if hasattr(space, "choices") else [str(space.low)]
 
 
+def _job_of(trial: Any) -> Job:
+    return make_job({key: _typed(value) for key, value in trial.params.items()})
+
+
 def _typed(value: float | int | str) -> str:
-    """A value as it would be typed. Four digits of a number that was drawn at random keep its job's name short."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A value as it would be typed."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,10 @@
 """Which processes and GPUs a job of a sweep gets."""
 
+import ctypes
 import fcntl
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -16,9 +18,22 @@ _held: list[IO[str]] = []
 
 def gpu_count() -> int:
     """The CUDA devices that this process may use."""
+    if "torch" not in sys.modules and not _may_have_gpus():
+        return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def _may_have_gpus() -> bool:
+    """Whether a driver is installed: a process that only launches jobs need not wait a second for torch to say."""
+    if not sys.platform.startswith("linux") or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def wanted_processes(config: DictConfig) -> int:

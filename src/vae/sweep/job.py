@@ -36,15 +36,15 @@ def run_job(task: Task, config: DictConfig) -> float | None:
     if not (job.path.parent / "sweep.json").exists():
         # A sweeper that is not ours.
         return task(config)
+    launcher = hydra.runtime.choices.get("hydra/launcher")
     if started_by_scheduler() and os.environ["SLURM_PROCID"] != "0":
-        config.resume = str(job.path)
-        return None if job.state() == "done" else task(config)
+        return _follow(task, config, job, launcher)
     with job.lock() as lock, _output_to(job.log):
         if job.state() == "done":
             return job.metrics().get(config.sweep_metric)
         job.start()
         try:
-            prepare(config, job, hydra.runtime.choices.get("hydra/launcher"))
+            prepare(config, job, launcher)
             apart = wanted_processes(config) > 1 and not started_by_scheduler()
             value = _run_apart(config, job, lock) if apart else task(config)
             _check_finite(job, config.sweep_metric)
@@ -61,19 +61,29 @@ def run_job(task: Task, config: DictConfig) -> float | None:
         raise JobError(f"{job.name}: {reason}")
 
 
+def _follow(task: Task, config: DictConfig, job: JobDirectory, launcher: str | None) -> float | None:
+    """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
+    from vae.distributed import as_further_rank
+
+    if job.state() == "done":
+        return None
+    prepare(config, job, launcher)
+    with as_further_rank(job.path):
+        return task(config)
+
+
 def prepare(config: DictConfig, job: JobDirectory, launcher: str | None) -> None:
     """Adapt a job's config: go on from its checkpoint, its place in W&B, and its GPUs."""
     config.resume = str(job.path)
     if launcher == "joblib":
         claim_gpus(config, job.path.parent)
     manifest = SweepDirectory(job.path.parent).manifest()
-    if pruning := manifest.get("pruning"):
+    if manifest.get("pruning"):
         with open_dict(config.callback):
             config.callback.pruning = {
                 "_target_": "vae.sweep.pruning.Pruning",
                 "sweep": str(job.path.parent),
                 "job": job.name,
-                **pruning,
             }
     if OmegaConf.select(config, "logger.wandb") is not None:
         _name_in_wandb(config, job.name, manifest["id"], manifest["jobs"].get(job.name, {}))

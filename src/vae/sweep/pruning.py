@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
 from vae.sweep.adaptive import STUDY, storage
@@ -16,14 +17,16 @@ class Pruning(Callback):
     """Reports the monitored number to the sweep's Optuna study after every epoch, and ends the run if told to.
 
     Args:
-        sweep: the sweep's directory.
+        sweep: the sweep's directory; its sweep.json says which number is monitored, and names the Optuna pruner.
+            That is no part of the run's config, which a run without Optuna may load.
         job: the name of this job.
-        monitor: the logged number.
-        pruner: an Optuna pruner.
     """
 
-    def __init__(self, sweep: str, job: str, monitor: str, pruner: Any):
-        self.sweep, self.job, self.monitor, self.pruner = sweep, job, monitor, pruner
+    def __init__(self, sweep: str, job: str):
+        self.folder, self.job = SweepDirectory(sweep), job
+        pruning = self.folder.manifest()["pruning"]
+        self.monitor: str = pruning["monitor"]
+        self.pruner: Any = instantiate(pruning["pruner"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or self.monitor not in trainer.callback_metrics:
@@ -36,9 +39,7 @@ class Pruning(Callback):
     def _report(self, value: float, epoch: int) -> bool:
         import optuna
 
-        study = optuna.load_study(
-            study_name=STUDY, storage=storage(SweepDirectory(self.sweep)), pruner=self.pruner
-        )
+        study = optuna.load_study(study_name=STUDY, storage=storage(self.folder), pruner=self.pruner)
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         mine = [trial for trial in running if trial.user_attrs.get("job") == self.job]
         for frozen in mine[:1]:

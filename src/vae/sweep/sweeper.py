@@ -25,8 +25,8 @@ from vae.sweep.progress import Progress
 from vae.sweep.summary import closing_lines, dry_run_lines
 
 EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
-ATTEMPTS = 2
-"""How often a job may take its process down with it before it counts as failed."""
+PATIENCE = 60.0
+"""Seconds in which a job that a launcher still holds should start, after another's process has died."""
 
 
 class SweepBase(Sweeper):
@@ -81,6 +81,7 @@ class SweepBase(Sweeper):
             except (KeyboardInterrupt, SystemExit):
                 # Lightning turns Ctrl-C into an exit.
                 self.interrupted = True
+                self._stop_workers()
             finally:
                 give_back_everything()
             self._close(time.monotonic() - started)
@@ -100,21 +101,29 @@ class SweepBase(Sweeper):
     def launch(self, grid: Grid, jobs: Sequence[Job]) -> None:
         """Run the jobs that are not done.
 
-        A job whose process dies (killed for its memory, say) takes the launcher with it. Then the rest is
-        launched again, and so is that job, once.
+        A job whose process dies (killed for its memory, say) makes the launcher give up and may take others with
+        it. Then what has not begun is launched again; and those that were interrupted one by one, so that
+        one which dies again has nobody else to blame, and has failed.
         """
         check_devices(self.config)
-        before = {job.name: self._attempts([job]) for job in jobs}
         left = [job for job in jobs if self.folder.job(job.name).state() not in ("done", "pruned")]
         self.progress.expect(left)
+        suspects = []
         while left:
             attempts = self._attempts(left)
             error = self._launch_once(grid, left)
             if error is None:
-                return
+                break
             if self._attempts(left) == attempts:
                 raise error
-            left = [job for job in left if self._is_left(job, before[job.name], error)]
+            self._wait_for_others(left)
+            states = self.folder.states(left)
+            suspects += [job for job in left if states[job.name] == "interrupted"]
+            left = [job for job in left if states[job.name] in ("waiting", "running")]
+        for job in suspects:
+            error = self._launch_once(grid, [job])
+            if error is not None:
+                self.folder.job(job.name).finish("failed", f"its process died ({type(error).__name__})")
 
     def _attempts(self, jobs: Sequence[Job]) -> int:
         return sum(self.folder.job(job.name).record().get("attempts", 0) for job in jobs)
@@ -130,13 +139,25 @@ class SweepBase(Sweeper):
             return error
         return None
 
-    def _is_left(self, job: Job, before: int, error: Exception) -> bool:
-        directory = self.folder.job(job.name)
-        state = directory.state()
-        if state == "interrupted" and self._attempts([job]) - before >= ATTEMPTS:
-            directory.finish("failed", f"its process died ({type(error).__name__})")
-            return False
-        return state in ("waiting", "interrupted", "running")
+    def _wait_for_others(self, jobs: Sequence[Job]) -> None:
+        """Let a launcher that goes on with the others (joblib does not) do so before they are launched again."""
+        if self.config.hydra.runtime.choices.get("hydra/launcher") == "joblib":
+            return
+        states, since = self.folder.states(jobs), time.monotonic()
+        while {"waiting", "running"} & set(states.values()):
+            if "running" not in states.values() and time.monotonic() - since > PATIENCE:
+                return
+            time.sleep(1)
+            before, states = states, self.folder.states(jobs)
+            since = since if states == before else time.monotonic()
+
+    def _stop_workers(self) -> None:
+        """End the jobs that still run: Ray's workers do not hear of Ctrl-C. (SLURM's jobs are to go on.)"""
+        if ray := sys.modules.get("ray"):
+            ray.shutdown()
+            deadline = time.monotonic() + 10
+            while "running" in self.folder.states(self.folder.jobs()).values() and time.monotonic() < deadline:
+                time.sleep(0.1)
 
     def _close(self, seconds: float) -> None:
         from vae.sweep.report import write_report

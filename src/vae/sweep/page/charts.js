@@ -27,7 +27,7 @@ function plot(id, traces, x, y, more = {}) {
   const layout = {
     margin: { l: 70, r: 20, t: 15, b: 55 }, hovermode: "closest", legend: { title: more.legend, itemsizing: "constant" },
     xaxis: { title: { text: x }, zeroline: false, ...more.xaxis }, yaxis: { title: { text: y }, zeroline: false, ...more.yaxis },
-    shapes: more.shapes, annotations: more.annotations, showlegend: more.showlegend,
+    shapes: more.shapes, annotations: more.annotations, showlegend: more.showlegend, dragmode: more.dragmode ?? "zoom",
   };
   Plotly.react(id, traces, layout, config);
 }
@@ -119,25 +119,28 @@ else {
   listeners.push(draw);
 }
 
-// Parallel coordinates: every axis from its smallest (bottom) to its largest value (top)
+// Parallel coordinates: every axis from its smallest (bottom) to its largest value (top). A box drawn over an axis
+// becomes a condition of the filter. (Plotly's own kind builds functions from text, which the page's policy forbids.)
 {
   const by = choice("parallel", "colour and last axis", measured, main, draw);
   const extra = ["test/rate", "test/distortion", "test/mse"].filter((name) => measured.includes(name));
+  let dimensions, places, rows;
   function draw() {
-    const rows = done().filter((row) => typeof row[by.value] === "number");
-    const dimensions = [...keys, ...extra.filter((name) => name !== by.value), by.value];
-    const places = dimensions.map((name) => placing(name, rows));
+    const kept = new Set(visible());
+    rows = data.rows.filter((row) => row.status === "done" && typeof row[by.value] === "number").sort((a, b) => kept.has(a) - kept.has(b));
+    dimensions = [...keys, ...extra.filter((name) => name !== by.value), by.value];
+    places = dimensions.map((name) => placing(name, rows));
     const [low, high] = [Math.min(...rows.map((row) => row[by.value])), Math.max(...rows.map((row) => row[by.value]))];
     const traces = rows.map((row) => {
       const share = high > low ? (row[by.value] - low) / (high - low) : 1;
       return {
-        x: dimensions.map((_, i) => i), y: dimensions.map((name, i) => places[i].at(row[name])), mode: "lines", opacity: 0.75, line: { width: 1 + 2 * share, color: `hsl(${260 - 220 * share}, 75%, 45%)`, shape: "spline", smoothing: 0.6 },
+        x: dimensions.map((_, i) => i), y: dimensions.map((name, i) => places[i].at(row[name])), mode: "lines", opacity: 0.75, line: { width: 1 + 2 * share, color: kept.has(row) ? `hsl(${260 - 220 * share}, 75%, 45%)` : "#ddd", shape: "spline", smoothing: 0.6 },
         text: row.job, hovertemplate: `${row.job}<br>${by.value} ${show(row[by.value])}<extra></extra>`,
       };
     });
     const annotations = dimensions.flatMap((name, i) => places[i].ticks.map(([value, height]) => ({ x: i, y: height, text: value, showarrow: false, xanchor: "left", xshift: 4, bgcolor: "rgba(255,255,255,.8)", font: { size: 11 } })));
     const shapes = dimensions.map((_, i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, line: { color: "#444", width: 1 } }));
-    plot("parallel", traces, "", "", { showlegend: false, annotations, shapes, xaxis: { tickvals: dimensions.map((_, i) => i), ticktext: dimensions, showgrid: false, range: [-0.2, dimensions.length - 0.5] }, yaxis: { visible: false, range: [-0.05, 1.05] } });
+    plot("parallel", traces, "", "", { showlegend: false, dragmode: false, annotations, shapes, xaxis: { tickvals: dimensions.map((_, i) => i), ticktext: dimensions, showgrid: false, range: [-0.2, dimensions.length - 0.5] }, yaxis: { visible: false, range: [-0.05, 1.05] } });
   }
   // Keys with few values are spaced evenly, numbers by their size.
   function placing(name, rows) {
@@ -146,7 +149,37 @@ else {
     const span = all.at(-1) - all[0] || 1;
     return { at: (v) => (v - all[0]) / span, ticks: [[show(all[0]), 0], [show(all.at(-1)), 1]] };
   }
+  function brush(from, to) {
+    const [[left, right], [low, high]] = ["x", "y"].map((name) => [Math.min(from[name], to[name]), Math.max(from[name], to[name])]);
+    const within = dimensions.map((_, i) => i).filter((i) => left <= i && i <= right);
+    const nearest = Math.min(Math.max(Math.round((left + right) / 2), 0), dimensions.length - 1);
+    for (const i of within.length ? within : [nearest]) {
+      const chosen = values(dimensions[i], rows).filter((value) => low <= places[i].at(value) && places[i].at(value) <= high);
+      if (chosen.length) require(dimensions[i], chosen);
+    }
+  }
   listeners.push(draw);
+  const chart = element("parallel"), drawn = make("div", undefined, "brush");
+  let start = null;
+  function at(event) {
+    const { xaxis, yaxis } = chart._fullLayout, box = chart.getBoundingClientRect(), [left, top] = [event.clientX - box.left, event.clientY - box.top];
+    return { left, top, x: xaxis.p2d(left - xaxis._offset), y: yaxis.p2d(top - yaxis._offset) };
+  }
+  chart.addEventListener("pointerdown", (event) => { if (event.target.closest(".nsewdrag")) start = at(event); });
+  document.addEventListener("pointermove", (event) => {
+    if (!start) return;
+    const now = at(event), px = (name) => [`${Math.min(start[name], now[name])}px`, `${Math.abs(start[name] - now[name])}px`];
+    [[drawn.style.left, drawn.style.width], [drawn.style.top, drawn.style.height]] = [px("left"), px("top")];
+    chart.append(drawn);
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!start) return;
+    const from = start, to = at(event);
+    start = null;
+    drawn.remove();
+    if (Math.abs(from.top - to.top) > 4) brush(from, to);
+  });
+  chart.addEventListener("dblclick", () => dimensions.forEach((name) => require(name, [])));
 }
 
 // Training curves

@@ -30,7 +30,7 @@ function compare(a, b, descending = false) {
 }
 
 const operators = {
-  "=": (a, b) => String(a) === b || a === Number(b), "!=": (a, b) => !operators["="](a, b),
+  "=": (a, b) => b.split("|").some((one) => String(a) === one || a === Number(one)), "!=": (a, b) => !operators["="](a, b),
   "<": (a, b) => a < Number(b), "<=": (a, b) => a <= Number(b),
   ">": (a, b) => a > Number(b), ">=": (a, b) => a >= Number(b),
 };
@@ -41,6 +41,15 @@ function matches(row, term) {
     return row[parts[1]] !== undefined && operators[parts[2]](row[parts[1]], parts[3]);
   }
   return `${row.job} ${row.status} ${row.reason ?? ""}`.toLowerCase().includes(term.toLowerCase());
+}
+
+// Make the filter ask for some values of a column, in place of what it asked for there; for any if there are none.
+function require(name, values) {
+  const others = element("filter").value.split(/\s+/).filter((term) => term && !/^(!=|[<>]=?|=)/.test(term.startsWith(name) ? term.slice(name.length) : ""));
+  const numbers = values.length > 1 && values.every((value) => typeof value === "number");
+  const terms = numbers ? [`${name}>=${Math.min(...values)}`, `${name}<=${Math.max(...values)}`] : values.length ? [`${name}=${values.join("|")}`] : [];
+  element("filter").value = [...others, ...terms].join(" ");
+  element("filter").dispatchEvent(new Event("input"));
 }
 
 function visible() {

@@ -1,0 +1,74 @@
+"""Jobs of two processes each: every rank has exactly its job's config and directory, and leaves nothing behind."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from conftest import REPOSITORY
+from sweep.test_launchers import installed
+from sweep.test_sweep import folders_of
+from test_train import QUICK, TWO_RANKS, metrics_of, run_train
+
+PROBED = f"{REPOSITORY / 'src'}:{Path(__file__).parent / 'probe'}"
+SHORT = [*QUICK[:-1], "logger=csv", "trainer.max_epochs=1", *TWO_RANKS]
+OF_A_RANK = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+LAUNCHERS = [
+    "basic",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "ray", "submitit_local")),
+]
+
+
+def check_ranks(records: Path, sweep: Path, jobs: int) -> None:
+    """Two ranks a job, of one config and directory; each first rank started without a trace of another job."""
+    by_job: dict[str, list[dict[str, Any]]] = {}
+    for file in records.iterdir():
+        record = json.loads(file.read_text())
+        by_job.setdefault(record["config"]["paths"]["run"], []).append(record)
+    assert len(by_job) == jobs
+    assert {Path(path).name for path in by_job} == folders_of(sweep)
+    ports = set()
+    for path, ranks in by_job.items():
+        first, second = sorted(ranks, key=lambda record: record["rank"])
+        assert (first["rank"], second["rank"], first["world_size"], second["world_size"]) == (0, 1, 2, 2)
+        assert first["config"] == second["config"]
+        assert first["config"] == OmegaConf.to_container(OmegaConf.load(Path(path) / ".hydra" / "config.yaml"))
+        assert Path(path).name == f"latent_size={first['config']['latent_size']}"
+        assert not {name for name in OF_A_RANK if name in first["environment"]}
+        # Set for its own ranks just before.
+        assert first["environment"]["VAE_CHILD_OF_RUN"] == path
+        ports.add(second["environment"]["MASTER_PORT"])
+    assert len(ports) == jobs
+    assert {entry.name for entry in sweep.parent.iterdir()} == {sweep.name, records.name}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
+    if not installed(launcher):
+        pytest.skip(f"hydra/launcher={launcher} is not installed")
+    path, records = tmp_path / "sweep", tmp_path / "records"
+    records.mkdir()
+    command = ["-m", "latent_size=2,3", *SHORT, f"hydra/launcher={launcher}", f"hydra.sweep.dir={path}"]
+    done = run_train(*command, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_ranks(records, path, jobs=2)
+    if launcher == "basic":
+        alone = tmp_path / "alone"
+        assert run_train(*SHORT, "latent_size=3", f"hydra.run.dir={alone}").returncode == 0
+        assert {**metrics_of(alone), "seconds": 0} == {**metrics_of(path / "latent_size=3"), "seconds": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("optuna") is None, reason="optuna is not installed")
+def test_jobs_of_two_ranks_whose_values_optuna_draws(tmp_path: Path) -> None:
+    path, records = tmp_path / "sweep", tmp_path / "records"
+    records.mkdir()
+    # Each rank that drew for itself would draw something else; with a pruner, both must also end together.
+    space = ["hydra/sweeper=optuna", "latent_size=int(interval(2,10000))", "hydra.sweeper.n_trials=3"]
+    command = ["-m", *space, *SHORT, f"hydra.sweep.dir={path}"]
+    done = run_train(*command, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_ranks(records, path, jobs=3)
