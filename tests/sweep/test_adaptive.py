@@ -8,6 +8,7 @@ pytest.importorskip("optuna")
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweep.test_sweep import folders_of, summary_of
@@ -15,6 +16,11 @@ from test_train import QUICK, run_train
 from vae.checks import ConfigError
 from vae.sweep.adaptive import STUDY, distribution, storage
 from vae.sweep.folder import SweepDirectory
+from vae.sweep.rounded import rounded
+
+
+def study_of(sweep: Path) -> optuna.Study:
+    return optuna.load_study(study_name=STUDY, storage=storage(SweepDirectory(sweep)))
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,71 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for trial in trials:
         row = summary[f"latent_size={trial.params['latent_size']}"]
         assert trial.values == [float(row["val/rate"]), float(row["val/distortion"])]
+
+
+@pytest.mark.slow
+def test_bad_trials_are_ended_early_and_recorded_as_pruned(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    # A model that hardly learns stays below the threshold, whatever the order of the trials.
+    pruner = ["_target_=optuna.pruners.ThresholdPruner", "n_warmup_steps=2"]
+    command = [
+        "-m",
+        "hydra/sweeper=optuna",
+        "optimizer.lr=tag(log,interval(1e-7,1e-2))",
+        "logger=csv",
+        *QUICK[1:-1],
+    ]
+    command += ["trainer.max_epochs=8", "callback.pictures=null", "+hydra.sweeper.pruner.lower=-25"]
+    command += ["~hydra.sweeper.pruner.n_startup_trials", *(f"hydra.sweeper.pruner.{option}" for option in pruner)]
+    done = run_train(*command, "hydra.sweeper.n_trials=5", "hydra.sweeper.seed=1", f"hydra.sweep.dir={path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = summary_of(path)
+    trials = study_of(path).trials
+    states = {trial.user_attrs["job"]: trial.state.name for trial in trials}
+    assert set(states) == set(summary)
+    assert set(states.values()) == {"COMPLETE", "PRUNED"}
+    for trial in trials:
+        job = trial.user_attrs["job"]
+        row, epochs = summary[job], len(trial.intermediate_values)
+        # The number in the study, in the folder's name, and in the config is the same.
+        (rate,) = trial.params.values()
+        assert job == f"optimizer.lr={rate:.12g}"
+        assert (
+            OmegaConf.load(path / job / ".hydra" / "config.yaml").optimizer.lr
+            == float(row["optimizer.lr"])
+            == rate
+        )
+        if states[job] == "PRUNED":
+            assert (row["status"], row["epochs"]) == ("pruned", "")
+            assert "val/elbo was" in row["reason"]
+            assert 3 <= epochs < 8
+            assert trial.intermediate_values[epochs - 1] < -25
+        else:
+            assert (row["status"], row["epochs"], epochs) == ("done", "8", 8)
+    # Pruned trials are over: the same command does nothing.
+    assert run_train(f"resume={path}").returncode == 0
+    assert len(study_of(path).trials) == 5
+
+
+@pytest.mark.slow
+def test_a_failed_trial_is_tried_again_by_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    command = ["-m", "hydra/sweeper=optuna", "latent_size=int(interval(2,200))", *QUICK[1:-1], "logger=csv"]
+    command += ["trainer.max_epochs=1", "callback=none", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={path}"]
+    for _ in range(2):
+        # Twice, lest a trial that failed twice be tried twice.
+        failed = run_train(*command, "logger.csv.path=/proc/nowhere/metrics.csv")
+        assert failed.returncode == 1
+        assert "2 jobs, 2 failed" in failed.stdout
+    done = run_train(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 jobs, 2 done" in done.stdout
+    states = [trial.state.name for trial in study_of(path).trials]
+    assert states == ["FAIL"] * 4 + ["COMPLETE"] * 2
+
+
+def test_numbers_are_rounded_within_their_bounds() -> None:
+    assert rounded(0.123456, FloatDistribution(0.0, 1.0)) == 0.1235
+    assert rounded(0.98765, FloatDistribution(0.0, 0.98765)) == 0.98765
+    assert rounded(1234567, IntDistribution(1, 10**7)) == 1234567
+    assert rounded("elbo", CategoricalDistribution(("elbo", "iwae"))) == "elbo"

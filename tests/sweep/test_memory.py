@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from conftest import REPOSITORY
 from pictures_on_disk import encode, pixels, write_folder
 from sweep.test_sweep import folders_of
-from test_train import QUICK, metrics_of, run_train
+from test_train import QUICK, metrics_of
 from vae.data import ImageSet, memory
 from vae.data.digits import Digits
 from vae.data.image_folder import ImageFolder
@@ -71,9 +71,10 @@ def test_the_jobs_of_a_sweep_read_the_images_once_and_have_the_numbers_of_runs_a
     assert len(reads) == 1
     # Given back at the end of the sweep.
     assert memory._kept == []
-    last = "data.batch_size=100,seed=1"
-    assert run_train(*last.split(","), *same, f"hydra.run.dir={alone}").returncode == 0
-    assert {**metrics_of(alone), "seconds": 0} == {**metrics_of(path / last), "seconds": 0}
+    train_here("data.batch_size=100", "seed=1", *same, f"hydra.run.dir={alone}", monkeypatch=monkeypatch)
+    assert len(reads) == 2
+    shared = path / "data.batch_size=100,seed=1"
+    assert {**metrics_of(alone), "seconds": 0} == {**metrics_of(shared), "seconds": 0}
 
 
 def test_images_are_shared_by_the_same_source_only(reads: list[int]) -> None:

@@ -95,8 +95,12 @@ def test_slurm_starts_the_ranks_of_a_job(pruned: bool, cluster: dict[str, str], 
     command = ["-m", "latent_size=2,3", *short, f"hydra.sweep.dir={path}"]
     if pruned:
         pytest.importorskip("optuna")
-        threshold = "{_target_: optuna.pruners.ThresholdPruner, lower: 1000}"
-        command += ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", f"hydra.sweeper.pruner={threshold}"]
+        pruner = [
+            "hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner",
+            "+hydra.sweeper.pruner.lower=1000",
+        ]
+        pruner += ["~hydra.sweeper.pruner.n_startup_trials", "hydra.sweeper.pruner.n_warmup_steps=0"]
+        command += ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", *pruner]
     done = run_train(*command, **cluster, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
     log = (Path(cluster["FAKE_SLURM"]) / "log").read_text()
     assert done.returncode == 0, done.stdout + done.stderr + log

@@ -14,6 +14,7 @@ from offline_wandb import OfflineRun, read_offline_runs
 from sweep.test_ranks import PROBED
 from test_train import QUICK, metrics_of, run_train, user_environment
 
+pytestmark = pytest.mark.slow
 JOBS = ("latent_size=2", "latent_size=3")
 
 

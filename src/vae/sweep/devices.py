@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -67,6 +68,34 @@ def check_devices(config: DictConfig) -> None:
         raise ConfigError(
             f"trainer.devices={devices}: trainer.accelerator={accelerator} has {count} on this machine"
         )
+
+
+def check_launcher(name: str | None, launcher: DictConfig) -> None:
+    """Refuse a launcher that cannot run its jobs from this machine.
+
+    Raises:
+        ConfigError: there is no SLURM, or Ray has too few CPUs or GPUs.
+    """
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
+    if name == "ray":
+        check_ray(launcher)
+
+
+def check_ray(launcher: DictConfig) -> None:
+    """Refuse jobs that need more than a Ray on this machine has: it would wait without end. (A cluster may grow.)
+
+    Raises:
+        ConfigError: too few CPUs or GPUs.
+    """
+    init, remote = launcher.ray.init, launcher.ray.remote
+    if init.get("address") is not None or "RAY_ADDRESS" in os.environ:
+        return
+    for name, there in (("num_cpus", os.cpu_count() or 1), ("num_gpus", gpu_count())):
+        has, wanted = init.get(name), remote.get(name) or 0
+        has = there if has is None else has
+        if wanted > has:
+            raise ConfigError(f"hydra.launcher.ray.remote.{name}={wanted}: Ray has {has} on this machine")
 
 
 def claim_gpus(config: DictConfig, sweep: Path) -> None:

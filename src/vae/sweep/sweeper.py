@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError
-from vae.sweep.devices import check_devices
+from vae.sweep.devices import check_devices, check_launcher
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Grid, Job, parse_grid
 from vae.sweep.identity import sweep_identity
@@ -106,6 +106,7 @@ class SweepBase(Sweeper):
         one which dies again has nobody else to blame, and has failed.
         """
         check_devices(self.config)
+        check_launcher(self.config.hydra.runtime.choices.get("hydra/launcher"), self.config.hydra.launcher)
         left = [job for job in jobs if self.folder.job(job.name).state() not in ("done", "pruned")]
         self.progress.expect(left)
         suspects = []
