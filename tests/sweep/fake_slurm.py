@@ -48,6 +48,7 @@ def array() -> None:
             "SLURM_ARRAY_JOB_ID": ID,
             "SLURM_ARRAY_TASK_ID": str(element),
             "SLURM_JOB_NUM_NODES": nodes,
+            "SLURM_NTASKS_PER_NODE": tasks,
             "SLURM_NTASKS": str(int(nodes) * int(tasks)),
             "SLURM_JOB_NODELIST": "localhost",
             "SLURM_NODELIST": "localhost",

@@ -47,7 +47,7 @@ def test_an_array_with_an_element_a_job_is_submitted(cluster: dict[str, str], tm
     path, basic = tmp_path / "sweep", tmp_path / "basic"
     grid = ["-m", "seed=0,1,2", *SMALL]
     slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=30"]
-    slurm += ["hydra.launcher.array_parallelism=2", "hydra.launcher.additional_parameters={mail-type: END}"]
+    slurm += ["hydra.launcher.array_parallelism=2", "+hydra.launcher.additional_parameters.mail-type=END"]
     done = run_train(*grid, *slurm, f"hydra.sweep.dir={path}", **cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     script = script_of(cluster)

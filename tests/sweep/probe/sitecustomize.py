@@ -82,4 +82,6 @@ def killer() -> Any:
     return Killer()
 
 
+# Processes that a shell starts in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Finder())
