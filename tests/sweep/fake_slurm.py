@@ -41,19 +41,19 @@ def sbatch(script: str) -> None:
 def array() -> None:
     script = (FOLDER / "script").read_text()
     nodes, tasks = option(script, "nodes", "1"), option(script, "ntasks-per-node", "1")
-    last = int(option(script, "array", "0-0").partition("%")[0].partition("-")[2])
-    for element in range(last + 1):
+    elements = option(script, "array", "").partition("%")[0].partition("-")[2]
+    for element in range(int(elements or 0) + 1):
+        place = {"SLURM_ARRAY_JOB_ID": ID, "SLURM_ARRAY_TASK_ID": str(element)} if elements else {}
         environment = os.environ | {
             "SLURM_JOB_ID": str(int(ID) + element),
-            "SLURM_ARRAY_JOB_ID": ID,
-            "SLURM_ARRAY_TASK_ID": str(element),
             "SLURM_JOB_NUM_NODES": nodes,
             "SLURM_NTASKS_PER_NODE": tasks,
             "SLURM_NTASKS": str(int(nodes) * int(tasks)),
             "SLURM_JOB_NODELIST": "localhost",
             "SLURM_NODELIST": "localhost",
+            **place,
         }
-        requeued = FOLDER / f"requeue-{ID}_{element}"
+        requeued = FOLDER / (f"requeue-{ID}_{element}" if elements else f"requeue-{ID}")
         while True:
             before = requeued.read_text() if requeued.exists() else ""
             subprocess.run(["bash", str(FOLDER / "script")], env=environment, check=False)
