@@ -15,6 +15,7 @@ from sweep.test_launchers import installed
 from sweep.test_ranks import PROBED
 from sweep.test_sweep import GRID, NAMES, SMALL, folders_of, summary_of
 from test_train import run_train, user_environment
+from vae.sweep.folder import SweepDirectory
 
 LAUNCHERS = ["joblib", "ray"]
 DOOMED = {name for name in NAMES if "latent_size=3" in name}
@@ -70,11 +71,20 @@ def test_a_job_that_kills_its_process_time_and_again_fails_and_the_others_are_do
     assert summary_of(path) == summary_of(undisturbed)
 
 
+def test_a_second_sweep_in_the_directory_of_one_at_work_is_one_line(tmp_path: Path) -> None:
+    with SweepDirectory(tmp_path).lock():
+        second = run_train("-m", *GRID, *SMALL, f"hydra.sweep.dir={tmp_path}")
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: hydra.sweep.dir={tmp_path}: a sweep is at work in it (process ")
+    assert second.stderr.count("\n") == 1
+    assert folders_of(tmp_path) == set()
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     """Start train.py in a process group of its own, as a terminal does, with a terminal's Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        env=user_environment(),
+        env=user_environment(PYTHONPATH=PROBED),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -98,14 +108,8 @@ def test_ctrl_c_ends_the_whole_sweep_with_a_report_and_it_goes_on(launcher: str,
         pytest.skip(f"hydra/launcher={launcher} is not installed")
     path = tmp_path / "sweep"
     long = ["-m", "seed=0,1", *SMALL, f"hydra/launcher={launcher}", f"hydra.sweep.dir={path}"]
-    with start(*long, "trainer.max_epochs=20") as process:
+    with start(*long, "trainer.max_epochs=60") as process:
         wait_for_epoch(path)
-        if launcher == "basic":
-            # Meanwhile nobody else gets the directory.
-            second = run_train(*long, "trainer.max_epochs=20")
-            assert second.returncode == 1
-            assert second.stderr.startswith(f"error: hydra.sweep.dir={path}: a sweep is at work in it (process ")
-            assert second.stderr.count("\n") == 1
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
@@ -119,7 +123,7 @@ def test_ctrl_c_ends_the_whole_sweep_with_a_report_and_it_goes_on(launcher: str,
     assert "interrupted" in states
     again = run_train(f"resume={path}")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert all((row["status"], row["epochs"]) == ("done", "20") for row in summary_of(path).values())
+    assert all((row["status"], row["epochs"]) == ("done", "60") for row in summary_of(path).values())
     # It went on where it stopped.
-    assert sum("epoch 1/20" in (path / name / "output.log").read_text() for name in folders_of(path)) == 2
-    assert all((path / name / "output.log").read_text().count("epoch 1/20") == 1 for name in folders_of(path))
+    assert sum("epoch 1/60" in (path / name / "output.log").read_text() for name in folders_of(path)) == 2
+    assert all((path / name / "output.log").read_text().count("epoch 1/60") == 1 for name in folders_of(path))
