@@ -33,9 +33,9 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def as_further_rank(run: Path) -> Iterator[None]:
-    """Inside, this process counts as a further rank of a run, as one does that the first rank started."""
-    os.environ[CHILD] = str(run)
+def as_further_rank() -> Iterator[None]:
+    """Inside, this process, which a scheduler has started, counts as a further rank of a run."""
+    os.environ[CHILD] = str(os.getppid())
     try:
         yield
     finally:

@@ -68,7 +68,7 @@ def _follow(task: Task, config: DictConfig, job: JobDirectory, launcher: str | N
     if job.state() == "done":
         return None
     prepare(config, job, launcher)
-    with as_further_rank(job.path):
+    with as_further_rank():
         return task(config)
 
 
