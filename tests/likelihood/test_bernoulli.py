@@ -26,7 +26,7 @@ def test_log_probability_equals_scipy() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2), (1, 8, 8), (3, 5, 7), (1, 28, 28)])
-def test_without_gradients_it_is_quicker_and_the_same(shape: tuple[int, int, int]) -> None:
+def test_it_is_as_exact_as_the_sum_over_pixels(shape: tuple[int, int, int]) -> None:
     """Against the pixels' log-probabilities in double precision: sure and unsure, black, white and grey."""
     logits, x = 20 * torch.randn(6, 4, *shape), torch.rand(4, *shape)
     x[:2] = x[:2].round()
@@ -45,6 +45,14 @@ def test_with_gradients_it_is_the_same() -> None:
     torch.testing.assert_close(log_px.detach(), Bernoulli(SHAPE)(logits.detach()).log_prob(x))
     gradient = torch.autograd.grad(log_px.sum(), logits)[0]
     torch.testing.assert_close(gradient, x - logits.detach().sigmoid())
+
+
+@pytest.mark.parametrize(("logits_of", "x_of"), [((3, 2), (2,)), ((), (2,)), ((2,), (2,)), ((2, 1), (3,))])
+def test_gradients_to_both(logits_of: tuple[int, ...], x_of: tuple[int, ...], float64: None) -> None:
+    """Against finite differences, with either side broadcast."""
+    logits = torch.randn(*logits_of, 1, 2, 3, requires_grad=True)
+    x = torch.rand(*x_of, 1, 2, 3, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda logits, x: Bernoulli((1, 2, 3))(logits).log_prob(x), (logits, x))
 
 
 def test_shapes_broadcast() -> None:
