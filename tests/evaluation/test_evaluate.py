@@ -196,3 +196,13 @@ def test_the_numbers_are_added_to_the_summary_of_the_wandb_run(tmp_path: Path) -
     ours = summaries[config.logger.wandb.id]
     assert ours["evaluation/nll"] == pytest.approx(numbers["test/nll"])
     assert {f"evaluation/{name.removeprefix('test/')}" for name in numbers} <= set(ours)
+
+
+def test_a_run_from_before_training_took_several_steps_at_once(runs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "old"
+    shutil.copytree(runs / "runs" / "a=1,b", copy)
+    config = OmegaConf.load(copy / ".hydra" / "config.yaml")
+    del config["steps_at_once"]
+    OmegaConf.save(config, copy / ".hydra" / "config.yaml")
+    evaluate(tmp_path, "run=old", "k=2", "metric=default", "log_to_wandb=false")
+    assert (copy / "evaluation.json").is_file()
