@@ -153,12 +153,14 @@ class SweepBase(Sweeper):
             since = since if states == before else time.monotonic()
 
     def _stop_workers(self) -> None:
-        """End the jobs that still run: Ray's workers do not hear of Ctrl-C. (SLURM's jobs are to go on.)"""
+        """See the jobs end that still run, Ray's because they do not hear of Ctrl-C; SLURM's are to go on."""
         if ray := sys.modules.get("ray"):
             ray.shutdown()
-            deadline = time.monotonic() + 10
-            while "running" in self.folder.states(self.folder.jobs()).values() and time.monotonic() < deadline:
-                time.sleep(0.1)
+        if self.config.hydra.runtime.choices.get("hydra/launcher") == "submitit_slurm":
+            return
+        deadline = time.monotonic() + 10
+        while "running" in self.folder.states(self.folder.jobs()).values() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def _close(self, seconds: float) -> None:
         from vae.sweep.report import write_report
