@@ -21,6 +21,7 @@ def train(config: "DictConfig") -> float | None:
     from vae.build import build_module, build_trainer, hide_unused_gpus
     from vae.data.memory import share_images
     from vae.distributed import children_run_this_config, end_with_parent, is_child
+    from vae.execution import set_matmul_precision
     from vae.interruption import signals_interrupt
     from vae.run import RunDirectory, closing_lines, finish_loggers
 
@@ -31,6 +32,7 @@ def train(config: "DictConfig") -> float | None:
     OmegaConf.resolve(config)
     checkpoint = run.last_checkpoint() if config.resume else None
     seed_everything(config.seed, verbose=False)
+    set_matmul_precision(config.matmul_precision)
     data = instantiate(config.data)
     share_images(data, config.data)
     module = build_module(config, data)

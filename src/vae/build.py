@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from vae.callback.ranks import EndTogether
 from vae.checkpoint import SealedCheckpoints
-from vae.checks import ConfigError, check_int
+from vae.checks import ConfigError, check_bool, check_int
 from vae.combination import check_combination
 from vae.data import ImageDataModule
+from vae.execution import Execution, compile_mode
 from vae.metric.evaluation import Sizes
 from vae.model import LatentModel
 from vae.module import VAEModule
@@ -53,7 +54,11 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         scheduler=instantiate(config.scheduler, _convert_="all") or None,
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
         test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
-        steps_at_once=config.steps_at_once,
+        execution=Execution(
+            steps_at_once=config.steps_at_once,
+            compile_mode=compile_mode(config.compile),
+            recompute_decoder=check_bool("recompute_decoder", config.recompute_decoder),
+        ),
     )
 
 

@@ -43,3 +43,10 @@ def check_choice(key: str, value: object, allowed: Iterable[str]) -> str:
     if value not in allowed:
         raise ConfigError(f"{key}={value}: must be one of {', '.join(allowed)}")
     return str(value)
+
+
+def check_bool(key: str, value: object) -> bool:
+    """Return `value`, true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value}: must be true or false")
+    return value

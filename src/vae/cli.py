@@ -52,7 +52,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def job(config: DictConfig) -> float | None:
-            _quiet_libraries()
+            quiet_libraries()
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 from vae.sweep.job import run_job
 
@@ -86,7 +86,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Silence what libraries say at every run, and their warnings that do not apply here; all others are shown."""
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed", "matplotlib"):

@@ -62,6 +62,7 @@ class LatentModel(nn.Module):
         self.posterior = posterior(self.encoder.features, latent_size)
         self.decoder = decoder(latent_size, self.likelihood.param_shape)
         self.prior = prior(latent_size, image_shape)
+        self.recompute_decoder = False
 
     @property
     def device(self) -> torch.device:
@@ -167,9 +168,9 @@ class LatentModel(nn.Module):
             with no_autocast(x.device):
                 return log_px_z, None if p is None else p.log_prob(z)
 
-        if chunk is None or chunk >= len(z):
-            return log_densities(z)
         again = partial(checkpoint, log_densities, use_reentrant=False) if z.requires_grad else log_densities
+        if chunk is None or chunk >= len(z):
+            return again(z) if self.recompute_decoder else log_densities(z)
         log_px_z, log_pz = zip(*map(again, z.split(chunk)), strict=True)
         return torch.cat(log_px_z), None if p is None else torch.cat(log_pz)
 

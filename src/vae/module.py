@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from vae.data import Batch, BatchGroup
 from vae.divergence import Step, describe
+from vae.execution import Execution, terms_function
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
@@ -38,7 +39,7 @@ class VAEModule(LightningModule):
         corruption: None, or clean image → what the encoder sees; the likelihood scores the clean one.
         val_metrics: metrics of `vae.metric`, by name, for the validation images.
         test_metrics: the same for the test images.
-        steps_at_once: optimiser steps between two visits to Lightning's loop, see `vae.steps_at_once`.
+        execution: how the step is executed.
     """
 
     def __init__(
@@ -50,15 +51,17 @@ class VAEModule(LightningModule):
         corruption: nn.Module | None = None,
         val_metrics: Mapping[str, Metric] | None = None,
         test_metrics: Mapping[str, Metric] | None = None,
-        steps_at_once: int | str = "auto",
+        execution: Execution | None = None,
     ):
         super().__init__()
-        self.steps_at_once = steps_at_once
+        self.execution = execution or Execution()
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler = optimizer, scheduler
         self.corruption = corruption or nn.Identity()
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
+        self.model.recompute_decoder = self.execution.recompute_decoder
+        self._terms = terms_function(model, objective, self.execution)
         self.latest: dict[str, float] = {}
         self.latest_batch = 0
         self.per_latent: dict[str, list[float]] = {}
@@ -77,7 +80,7 @@ class VAEModule(LightningModule):
         if stage == "fit":
             # A checkpoint, if there is one, is restored after this.
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            data.steps_at_once = steps_at_once(self.trainer, self.steps_at_once, data.batch_pixels)
+            data.steps_at_once = steps_at_once(self.trainer, self.execution.steps_at_once, data.batch_pixels)
             self.automatic_optimization = data.steps_at_once == 1
             self.model.start_from_mean(data.train_mean())
             if wanted := self.model.start_images:
@@ -131,11 +134,7 @@ class VAEModule(LightningModule):
         return None
 
     def _loss(self, batch: Batch) -> Tensor:
-        needs, x = self.objective.needs, batch.image
-        q = self.model.encode(self.corruption(x))
-        terms = self.model.terms(
-            x, q, self.objective.draws, needs.kl, needs.latent_kl, needs.path, self.objective.chunk
-        )
+        terms = self._terms(batch.image, self.corruption(batch.image))
         loss = self.objective(terms, self.trainer.global_step)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))

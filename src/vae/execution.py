@@ -1,0 +1,87 @@
+"""How the training step is executed: options that change its speed or memory, but not what is computed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from vae.checks import ConfigError, check_choice
+from vae.model import LatentModel
+from vae.objective.objective import Objective
+from vae.objective.terms import Terms
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Options of the training step.
+
+    steps_at_once: optimiser steps between two visits to Lightning's loop, `auto` or a number (see
+    `vae.steps_at_once`). compile_mode: None, or how torch.compile is to compile what leads from images to terms.
+    recompute_decoder: whether the decoder's activations are computed again for the gradients instead of kept.
+    """
+
+    steps_at_once: int | str = "auto"
+    compile_mode: str | None = None
+    recompute_decoder: bool = False
+
+
+def compile_mode(option: object) -> str | None:
+    """The mode of `compile=true`, `compile=false` and `compile.mode=…`; None for not to compile.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    if isinstance(option, Mapping):
+        mode = option.get("mode")
+        return None if mode is None else check_choice("compile.mode", mode, MODES)
+    if isinstance(option, bool) or option is None:
+        return "default" if option else None
+    raise ConfigError(f"compile={option}: must be true, false or a mode, as in compile.mode=reduce-overhead")
+
+
+def set_matmul_precision(precision: str) -> None:
+    """Set how many bits of float32 the matrix products of this process use.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    torch.set_float32_matmul_precision(check_choice("matmul_precision", precision, MATMUL_PRECISIONS))
+
+
+def terms_function(
+    model: LatentModel, objective: Objective, execution: Execution
+) -> Callable[[Tensor, Tensor], Terms]:
+    """Images x and what the encoder sees of them → the terms that the objective needs.
+
+    Compiled, it is one graph for the whole of training, whose batches all have one shape; evaluation, with its
+    shorter last batch and other numbers of draws, is not compiled.
+    """
+    needs, draws, chunk = objective.needs, objective.draws, objective.chunk
+
+    def terms(x: Tensor, seen: Tensor) -> Terms:
+        return model.terms(x, model.encode(seen), draws, needs.kl, needs.latent_kl, needs.path, chunk)
+
+    if execution.compile_mode is None:
+        return terms
+
+    def tensors(x: Tensor, seen: Tensor) -> tuple[Tensor | None, ...]:
+        found = terms(x, seen)
+        return tuple(getattr(found, field.name) for field in fields(Terms))
+
+    compiled = torch.compile(tensors, mode=execution.compile_mode)
+    if execution.compile_mode not in WITH_CUDA_GRAPHS:
+        return lambda x, seen: Terms(*compiled(x, seen))  # type: ignore[arg-type]
+
+    def replayed(x: Tensor, seen: Tensor) -> Terms:
+        torch.compiler.cudagraph_mark_step_begin()
+        # The next step's replay writes over a graph's results, and those of several steps are kept to be logged.
+        log_px_z, *others = compiled(x, seen)
+        assert log_px_z is not None
+        return Terms(log_px_z.clone(), *(None if found is None else found.clone() for found in others))
+
+    return replayed

@@ -1,0 +1,94 @@
+"""Options of the training step change its speed or memory, not what is computed."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from commands import run_command
+from vae.build import build_model, build_module
+from vae.checks import ConfigError
+from vae.execution import compile_mode, set_matmul_precision
+
+Composed = Callable[..., DictConfig]
+QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=none"]
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("aot_eager", id="graphs only"),
+        pytest.param("inductor", id="machine code", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_training_is_one_graph_and_gives_the_same_weights(backend: str) -> None:
+    """Not compiled anew for the evaluation of each epoch, its shorter last batch, or the second epoch."""
+    done = run_command("tests/compiled_training.py", backend, "vae", "dreg", "conv")
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout.splitlines()[-1]).values():
+        assert found["graphs"] == 1
+        assert found["breaks"] == 0
+        assert found["difference"] < 1e-5
+
+
+def test_recomputed_activations_are_not_kept_and_give_the_same_gradients(composed: Composed) -> None:
+    config = composed(*QUICK, "network.hidden_sizes=[64,64]")
+    x = torch.rand(16, 1, 8, 8)
+    kept, gradients = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = build_model(config, (1, 8, 8))
+        model.recompute_decoder = recompute
+        sizes: list[int] = []
+        keep: Callable[[list[int], Tensor], Tensor] = lambda sizes, t: (sizes.append(t.numel()), t)[1]  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(partial(keep, sizes), lambda t: t):
+            loss = -model.terms(x, model.encode(x), 5, "required").elbo.mean()
+        loss.backward()
+        kept.append(sum(sizes))
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    # Of five draws of 16 images, the decoder's two hidden layers and output.
+    assert kept[1] < kept[0] - 5 * 16 * (64 + 64)
+
+
+@pytest.mark.parametrize(
+    ("option", "mode"),
+    [
+        (False, None),
+        (None, None),
+        (True, "default"),
+        ({"mode": None}, None),
+        ({"mode": "reduce-overhead"}, "reduce-overhead"),
+    ],
+)
+def test_ways_to_ask_for_compilation(option: Any, mode: str | None) -> None:
+    assert compile_mode(option) == mode
+
+
+@pytest.mark.parametrize("option", ["yes", 1, {"mode": "fast"}])
+def test_no_such_compilation(option: Any) -> None:
+    with pytest.raises(ConfigError, match="compile"):
+        compile_mode(option)
+
+
+def test_no_truth_value(composed: Composed) -> None:
+    config = composed(*QUICK, "recompute_decoder=maybe")
+    with pytest.raises(ConfigError, match="recompute_decoder=maybe: must be true or false"):
+        build_module(config, instantiate(config.data))
+
+
+def test_matmul_precision() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        set_matmul_precision("medium")
+        assert torch.get_float32_matmul_precision() == "medium"
+        with pytest.raises(ConfigError, match="matmul_precision=low: must be one of"):
+            set_matmul_precision("low")
+    finally:
+        torch.set_float32_matmul_precision(before)
