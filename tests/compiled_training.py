@@ -20,7 +20,7 @@ from vae.module import VAEModule
 
 MODELS = {
     "vae": ["network.hidden_sizes=[16]", "likelihood=bernoulli"],
-    "dreg": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=dreg"],
+    "stl": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=stl"],
     "conv": ["network=conv", "network.base_width=4", "network.max_width=8"],
 }
 QUICK = [

@@ -60,6 +60,9 @@ def terms_function(
 
     Compiled, it is one graph for the whole of training, whose batches all have one shape; evaluation, with its
     shorter last batch and other numbers of draws, is not compiled.
+
+    Raises:
+        ConfigError: the objective cannot be compiled.
     """
     needs, draws, chunk = objective.needs, objective.draws, objective.chunk
 
@@ -69,9 +72,14 @@ def terms_function(
     if execution.compile_mode is None:
         return terms
 
+    if getattr(objective, "gradient", None) == "dreg":
+        # It changes the gradient where it reaches the draws, which would be inside what is compiled.
+        raise ConfigError("compile: must be false with objective.gradient=dreg")
+    names = [field.name for field in fields(Terms)]
+
     def tensors(x: Tensor, seen: Tensor) -> tuple[Tensor | None, ...]:
         found = terms(x, seen)
-        return tuple(getattr(found, field.name) for field in fields(Terms))
+        return tuple(getattr(found, name) for name in names)
 
     compiled = torch.compile(tensors, mode=execution.compile_mode)
     if execution.compile_mode not in WITH_CUDA_GRAPHS:
