@@ -17,6 +17,7 @@ from vae.checks import ConfigError, check_bool, check_int
 from vae.combination import check_combination
 from vae.data import ImageDataModule
 from vae.execution import Execution, compile_mode
+from vae.initialization import initialize
 from vae.metric.evaluation import Sizes
 from vae.model import LatentModel
 from vae.module import VAEModule
@@ -24,7 +25,7 @@ from vae.module import VAEModule
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
     """The model of a config, with its weights drawn from the default generator."""
-    return LatentModel(
+    model = LatentModel(
         image_shape=image_shape,
         latent_size=config.latent_size,
         encoder=instantiate(config.network.encoder),
@@ -33,6 +34,8 @@ def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> Latent
         prior=instantiate(config.prior),
         likelihood=instantiate(config.likelihood),
     )
+    initialize(model, config.get("init", "torch"))  # which the configs of older runs lack
+    return model
 
 
 def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:

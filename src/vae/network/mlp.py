@@ -19,7 +19,21 @@ def _check_sizes(hidden_sizes: Sequence[int]) -> None:
         check_int("network.hidden_sizes", size)
 
 
-def _hidden_layers(sizes: Sequence[int], activation: str) -> list[nn.Module]:
+class GatedLinear(nn.Module):
+    """f(Ax + b) ⊙ σ(Cx + d): each hidden unit has a gate (Dauphin et al. 2017, equation 1)."""
+
+    def __init__(self, size_in: int, size_out: int, activation: str):
+        super().__init__()
+        self.linear, self.gate = nn.Linear(size_in, size_out), nn.Linear(size_in, size_out)
+        self.activation = activation_layer(activation)
+
+    def forward(self, x: Float[Tensor, "N I"]) -> Float[Tensor, "N O"]:
+        return self.activation(self.linear(x)) * self.gate(x).sigmoid()
+
+
+def _hidden_layers(sizes: Sequence[int], activation: str, gated: bool) -> list[nn.Module]:
+    if gated:
+        return [GatedLinear(size_in, size_out, activation) for size_in, size_out in pairwise(sizes)]
     return [
         layer
         for size_in, size_out in pairwise(sizes)
@@ -36,14 +50,21 @@ class MLPEncoder(nn.Module):
         image_shape: (C, H, W).
         hidden_sizes: widths, from the image inwards.
         activation: a name in `vae.network.activation`.
+        gated: whether hidden layers are `GatedLinear`.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], hidden_sizes: Sequence[int], activation: str):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        hidden_sizes: Sequence[int],
+        activation: str,
+        gated: bool = False,
+    ):
         super().__init__()
         _check_sizes(hidden_sizes)
         sizes = [prod(image_shape), *hidden_sizes]
         self.features = sizes[-1]
-        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(sizes, activation))
+        self.layers = nn.Sequential(nn.Flatten(), *_hidden_layers(sizes, activation, gated))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         return self.layers(x)
@@ -57,6 +78,7 @@ class MLPDecoder(nn.Module):
         param_shape: (P, H, W), what the likelihood asks for.
         hidden_sizes: the encoder's widths, from the image inwards.
         activation: a name in `vae.network.activation`.
+        gated: whether hidden layers are `GatedLinear`.
     """
 
     def __init__(
@@ -65,12 +87,15 @@ class MLPDecoder(nn.Module):
         param_shape: tuple[int, int, int],
         hidden_sizes: Sequence[int],
         activation: str,
+        gated: bool = False,
     ):
         super().__init__()
         _check_sizes(hidden_sizes)
         sizes = [latent_size, *reversed(hidden_sizes)]
         self.output = nn.Linear(sizes[-1], prod(param_shape))
-        self.layers = nn.Sequential(*_hidden_layers(sizes, activation), self.output, nn.Unflatten(1, param_shape))
+        self.layers = nn.Sequential(
+            *_hidden_layers(sizes, activation, gated), self.output, nn.Unflatten(1, param_shape)
+        )
 
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
         return self.layers(z)

@@ -1,0 +1,41 @@
+"""Weights drawn by name: their range is the equation's, and everything else is as it was."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from vae.build import build_model
+from vae.checks import ConfigError
+
+
+@pytest.mark.parametrize("network", ["mlp", "gated_mlp", "conv"])
+def test_glorot_uniform_fills_its_range_and_no_more(network: str, composed: Callable[..., DictConfig]) -> None:
+    model = build_model(composed("init=glorot_uniform", f"network={network}"), (1, 16, 16))
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(layers) > 4
+    for layer in layers:
+        receptive = math.prod(layer.weight.shape[2:])
+        limit = math.sqrt(6 / (receptive * (layer.weight.shape[0] + layer.weight.shape[1])))
+        assert 0.97 * limit < layer.weight.abs().max() <= limit
+        assert layer.bias is not None
+        assert layer.bias.eq(0).all()
+
+
+def test_the_default_is_torchs(composed: Callable[..., DictConfig]) -> None:
+    config = composed("network=mlp")
+    torch.manual_seed(3)
+    model = build_model(config, (1, 8, 8))
+    del config.init  # as in runs from before there was a choice
+    torch.manual_seed(3)
+    older = build_model(config, (1, 8, 8))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), older.parameters(), strict=True))
+    assert model.encoder.layers[1].bias.ne(0).any()
+
+
+def test_another_name_is_refused(composed: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform"):
+        build_model(composed("init=he"), (1, 8, 8))
