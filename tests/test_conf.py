@@ -19,7 +19,9 @@ NEEDS: dict[str, list[str]] = {
     "prior/vamp": ["objective.kl=monte_carlo"],
 }
 OPTIONS = sorted(
-    str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/**/*.yaml") if "hydra" not in file.parts
+    str(file.relative_to(CONF).with_suffix(""))
+    for file in CONF.glob("*/**/*.yaml")
+    if file.relative_to(CONF).parts[0] not in ("hydra", "reproduce")  # tables have tests/reproduction
 )
 
 

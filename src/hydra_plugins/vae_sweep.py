@@ -4,6 +4,7 @@ Hydra imports this at every start, so it imports nothing heavy.
 """
 
 from vae.sweep.adaptive import OptunaSweep
+from vae.sweep.listed import ListedSweep
 from vae.sweep.sweeper import GridSweep
 
 
@@ -13,3 +14,7 @@ class Grid(GridSweep):
 
 class Optuna(OptunaSweep):
     """`hydra/sweeper=optuna`."""
+
+
+class Listed(ListedSweep):
+    """`hydra/sweeper=listed`."""

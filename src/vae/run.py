@@ -16,7 +16,7 @@ from vae.build import build_model
 from vae.checkpoint import newest_undamaged, read_checkpoint
 from vae.checks import ConfigError, check_choice
 from vae.data import ImageDataModule
-from vae.files import write_atomically
+from vae.files import read_json, write_atomically
 from vae.trained_model import TrainedModel
 from vae.trust import check_targets
 
@@ -26,6 +26,7 @@ class RunDirectory:
 
     ```
     .hydra/config.yaml   the resolved config
+    .hydra/origin.json   commit, device, version of torch
     checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
     metrics.csv          every logged number
     metrics.json         the final numbers; it is there if and only if the run completed
@@ -36,6 +37,7 @@ class RunDirectory:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config_file = self.path / ".hydra" / "config.yaml"
+        self.origin_file = self.path / ".hydra" / "origin.json"
         self.metrics_file = self.path / "metrics.json"
         self.images = self.path / "images"
 
@@ -77,6 +79,12 @@ class RunDirectory:
         resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
         write_atomically(self.config_file, OmegaConf.to_yaml(resolved))
 
+    def write_origin(self, origin: Mapping[str, str | None]) -> None:
+        """Say which sources train this run, and where; of a run that was resumed, all of them."""
+        before = read_json(self.origin_file) or {}
+        joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
+        write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
+
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
         finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
@@ -85,6 +93,12 @@ class RunDirectory:
     def metrics(self) -> dict[str, float]:
         """The final numbers."""
         return json.loads(self.metrics_file.read_text())
+
+
+def _joined(before: str | None, now: str | None) -> str | None:
+    if before is None or now is None or now in before.split("; "):
+        return before or now
+    return f"{before}; {now}"
 
 
 def finish_loggers(trainer: Trainer) -> None:

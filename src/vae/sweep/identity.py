@@ -38,6 +38,11 @@ def sweep_identity(loader: ConfigLoader, config: DictConfig, grid: Grid) -> dict
             for value in values[1:]:
                 others = [override for override in first if not override.startswith(f"{key}=")]
                 loader.load_sweep_config(config, [*grid.constants, *others, f"{key}={value}"])
+    return identity_of(composed, grid)
+
+
+def identity_of(composed: DictConfig, grid: Grid) -> dict[str, Any]:
+    """The same from the composed config of the first job."""
     shared = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(shared, dict)
     axes = [key.lstrip("+").partition("@")[0].replace("/", ".") for key in grid.axes]

@@ -65,7 +65,7 @@ def means_over_seeds(table: Sequence[Row], keys: Sequence[str], names: Sequence[
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in table:
         if row["status"] == "done":
-            groups.setdefault(tuple(row[key] for key in others), []).append(row)
+            groups.setdefault(tuple(row.get(key) for key in others), []).append(row)
     return [
         dict(zip(others, values, strict=True)) | {"n": len(group)} | _statistics(group, names)
         for values, group in groups.items()

@@ -5,6 +5,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -62,7 +63,7 @@ class SweepBase(Sweeper):
         if self.config.sweep.dry_run:
             print(dry_run_lines(self.folder, self.first_jobs(grid)))
             return
-        identity = sweep_identity(self.hydra_context.config_loader, self.config, grid)
+        identity = self.identity(grid)
         with self.folder.lock():
             command = [*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task]
             jobs = self.first_jobs(grid)
@@ -97,6 +98,10 @@ class SweepBase(Sweeper):
     @abstractmethod
     def run(self, grid: Grid, jobs: list[Job]) -> None:
         """Launch jobs until the sweep is complete."""
+
+    def identity(self, grid: Grid) -> dict[str, Any]:
+        """Whatever must be equal for launches to belong to one sweep."""
+        return sweep_identity(self.hydra_context.config_loader, self.config, grid)
 
     def launch(self, grid: Grid, jobs: Sequence[Job]) -> None:
         """Run the jobs that are not done.

@@ -1,0 +1,1 @@
+"""Published tables: what they hold, the runs of their cells, and ours beside theirs."""

@@ -1,0 +1,55 @@
+"""The runs of a table: trained as one sweep, then measured, each once."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vae.files import read_json, write_atomically
+from vae.origin import ROOT
+from vae.reproduction.table import Table
+from vae.sweep.folder import JobDirectory, SweepDirectory
+
+EVALUATED = "evaluated.json"
+
+
+def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[str]) -> int:
+    """Train what is not done yet, by train.py itself; its exit status."""
+    jobs = ",".join(f'"{job}"' for job in table.jobs(seeds))
+    command = [
+        *(sys.executable, str(ROOT / "train.py"), "-m", "hydra/sweeper=listed"),
+        *(f"hydra.sweeper.jobs=[{jobs}]", f"hydra.sweep.dir='{folder.absolute()}'", f"name={table.stem}"),
+        *(*table.train, *further),
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+def done_jobs(folder: Path) -> list[JobDirectory]:
+    """The runs that completed."""
+    sweep = SweepDirectory(folder)
+    return [job for each in sweep.jobs() if (job := sweep.job(each.name)).state() == "done"]
+
+
+def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[str]:
+    """Measure each completed run on the test images, once, by vae.evaluate; the runs for which that failed."""
+    arguments = [*table.evaluate, *further]
+    if table.features:
+        weights = folder / ".weights"
+        arguments.append(f"paths.weights='{weights.absolute()}'")
+        if not any(weights.glob("features_*.pt")):
+            features = [*table.features, f"paths.weights='{weights.absolute()}'"]
+            subprocess.run([sys.executable, "-m", "vae.features", *features], check=True)
+    failed = []
+    for job in done_jobs(folder):
+        if (
+            read_json(job.path / EVALUATED) == {"arguments": arguments}
+            and (job.path / "evaluation.json").is_file()
+        ):
+            continue
+        command = [sys.executable, "-m", "vae.evaluate", f"run={job.path}", *arguments]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(job.name)
+        else:
+            write_atomically(job.path / EVALUATED, json.dumps({"arguments": arguments}) + "\n")
+    return failed

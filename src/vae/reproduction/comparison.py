@@ -1,0 +1,134 @@
+"""Ours beside the published numbers: results/<table>.json and the same as Markdown."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from vae.files import read_json
+from vae.reproduction.table import Row, Table
+from vae.sweep.folder import JobDirectory, SweepDirectory
+from vae.sweep.listed import job_values
+
+Found = dict[str, Any]
+
+
+def compare(table: Table, folder: Path, seeds: list[int], command: str) -> Found:
+    """All that results/<table>.json holds: every row, and of it every seed, failed ones too."""
+    rows = [_row(table, row, folder, seeds) for row in table.rows]
+    return {
+        "table": table.name,
+        "title": table.title,
+        "schedule": table.schedule,
+        "command": command,
+        "rows": rows,
+    }
+
+
+def _row(table: Table, row: Row, folder: Path, seeds: list[int]) -> Found:
+    names = {tuple(sorted(job.values.items())): job.name for job in SweepDirectory(folder).jobs()}
+    runs = []
+    for seed in seeds:
+        values = job_values(f"{row.job} seed={seed}")
+        runs.append({"seed": seed} | _run(JobDirectory(folder / names[tuple(sorted(values.items()))]), table, row))
+    numbers = [run["value"] for run in runs if run.get("value") is not None]
+    ours = statistics.fmean(numbers) if numbers else None
+    return {
+        "name": row.name,
+        "overrides": row.job,
+        "measure": row.measure,
+        "ours": ours,
+        "spread": statistics.stdev(numbers) if len(numbers) > 1 else None,
+        "paper": row.paper,
+        "difference": None if ours is None or row.paper is None else ours - row.paper,
+        "later": row.later,
+        "runs": runs,
+    }
+
+
+def _run(job: JobDirectory, table: Table, row: Row) -> Found:
+    """One seed: its numbers and where they come from, or what became of it."""
+    state, evaluation = job.state(), read_json(job.path / "evaluation.json")
+    if state != "done" or evaluation is None:
+        return {"state": state if state != "done" else "not evaluated", "reason": job.record().get("reason")}
+    metrics, measured = job.metrics(), evaluation["metrics"]
+    origin = read_json(job.path / ".hydra" / "origin.json") or {}
+    return {
+        "state": state,
+        "value": measured.get(f"test/{row.measure}"),
+        "stderr": measured.get(f"test/{row.measure}_stderr"),
+        "also": {name: measured.get(f"test/{name}") for name in table.also},
+        "epochs": metrics["epochs"],
+        "seconds": job.record().get("seconds"),
+        "device": origin.get("device"),
+        "commit": origin.get("commit"),
+    }
+
+
+def markdown(found: Found) -> str:
+    """The comparison as a page."""
+    runs = [run for row in found["rows"] for run in row["runs"]]
+    also = list(dict.fromkeys(name for run in runs for name in run.get("also", {})))
+    published = [key for key in ("paper", "later") if any(row[key] is not None for row in found["rows"])]
+    heads = [
+        "",
+        "measure",
+        "ours",
+        *({"paper": "the paper's", "later": "later ones'"}[key] for key in published),
+        *(["difference"] if "paper" in published else []),
+        *also,
+        *("seeds", "spread", "epochs", "seconds", "device", "commit"),
+    ]
+    lines = [_line(row, also, published) for row in found["rows"]]
+    table = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines)]
+    notes = [
+        f"- {row['name']}, seed {run['seed']}: {run['state']}" + (f" ({run['reason']})" if run["reason"] else "")
+        for row in found["rows"]
+        for run in row["runs"]
+        if "value" not in run
+    ]
+    schedule = "the short schedule" if found["schedule"] == "short" else "the full schedule"
+    words = f"With {schedule}, by `{found['command']}`. Test images, best checkpoint by the validation images;"
+    more = (
+        "± is the standard error over images, spread the standard deviation over seeds, seconds are of training."
+    )
+    return "\n".join([f"# {found['title']}", "", f"{words} {more}", "", *table, "", *notes]).rstrip() + "\n"
+
+
+def _line(row: Found, also: list[str], published: list[str]) -> list[str]:
+    done = [run for run in row["runs"] if run.get("value") is not None]
+    error = next((run["stderr"] for run in done if run["stderr"] is not None), None)
+    ours = _number(row["ours"]) + (f" ± {error:.2f}" if error is not None and len(done) == 1 else "")
+    return [
+        row["name"],
+        row["measure"],
+        ours,
+        *(_number(row[key]) for key in published),
+        *([f"{row['difference']:+.2f}" if row["difference"] is not None else "–"] if "paper" in published else []),
+        *(_number(_mean([run["also"].get(name) for run in done])) for name in also),
+        f"{len(done)} of {len(row['runs'])}",
+        _number(row["spread"]),
+        *(_joined(run[key] for run in done) for key in ("epochs",)),
+        _number(_mean([run["seconds"] for run in done]), digits=0),
+        *(_joined(run[key] for run in done) for key in ("device", "commit")),
+    ]
+
+
+def _mean(numbers: list[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+
+
+def _joined(values: Any) -> str:
+    return "; ".join(dict.fromkeys(str(value) for value in values if value is not None)) or "–"
+
+
+def to_json(found: Found) -> str:
+    """As results/<table>.json holds it."""
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
