@@ -23,6 +23,7 @@ def train(config: "DictConfig") -> float | None:
     from vae.distributed import children_run_this_config, end_with_parent, is_child
     from vae.execution import set_matmul_precision
     from vae.interruption import signals_interrupt
+    from vae.origin import origin
     from vae.run import RunDirectory, closing_lines, finish_loggers
 
     started = time.monotonic()
@@ -42,6 +43,8 @@ def train(config: "DictConfig") -> float | None:
     with signals_interrupt(), children_run_this_config(run):
         trainer = build_trainer(config)
         hide_unused_gpus(trainer)
+        if trainer.is_global_zero:
+            run.write_origin(origin(trainer))
         try:
             for logger in trainer.loggers:
                 logger.log_hyperparams(dict(config))
