@@ -38,8 +38,8 @@ format: $(READY) ## rewrite the sources in the project's format
 torture: $(READY) ## interrupt many runs at random moments, resume and compare them (15 minutes)
 	PYTHONPATH=tests $(BIN)/python -m reliability.torture trials=200 $(ARGS)
 
-bench: $(READY) ## measure training speed against plain PyTorch loops
-	$(BIN)/python -m benchmarks.training $(ARGS)
+bench: $(READY) ## measure speed against what others do, and write docs/performance.md
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and every cache (never runs/ or data/)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist src/*.egg-info

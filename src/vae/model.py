@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
+from vae.allocation import keep_freed_memory
 from vae.checks import ConfigError, check_int
 from vae.importance import (
     LogMarginal,
     RunningWeights,
     auto_chunk,
     images_at_a_time,
-    keep_freed_memory,
     stages,
 )
 from vae.latent import analytic_kl, draw, draw_for_path, latent_kl

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from vae.allocation import keep_freed_memory
 from vae.data import Batch, BatchGroup
 from vae.divergence import Step, describe
 from vae.execution import Execution, terms_function
@@ -78,6 +79,7 @@ class VAEModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
+            keep_freed_memory()
             # A checkpoint, if there is one, is restored after this.
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             data.steps_at_once = steps_at_once(self.trainer, self.execution.steps_at_once, data.batch_pixels)
