@@ -58,7 +58,8 @@ class ELBO(Objective):
         beta = self.beta(step)
         if terms.latent_kl is not None and self.free_bits:
             return terms.distortion.mean() + beta * terms.latent_kl.mean(0).clamp(min=self.free_bits).sum()
-        return (terms.distortion + beta * rate).mean()
+        weighted = rate if isinstance(beta, float) and beta == 1 else beta * rate
+        return (terms.distortion + weighted).mean()
 
     def _rate(self, terms: Terms) -> Float[Tensor, " B"]:
         if self.kl == "monte_carlo":
