@@ -7,6 +7,7 @@ import torch
 
 from linear_gaussian import SHAPE, exact_log_px, linear_model, make_posterior_exact
 from vae.importance import ELEMENTS, RunningWeights, auto_chunk, images_at_a_time, stages
+from vae.latent import draw
 from vae.model import LatentModel
 
 
@@ -54,6 +55,20 @@ def test_convergence_holds_the_estimates_of_the_first_draws(float64: None) -> No
     short = model.log_marginal(x, 10)
     torch.testing.assert_close(long.convergence[10], short.log_px)
     torch.testing.assert_close(long.convergence[1000], long.log_px)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 4, 1000])
+@pytest.mark.parametrize("k", [1, 7, 10, 101])
+def test_exactly_k_draws_are_taken_and_each_image_is_encoded_once(
+    monkeypatch: pytest.MonkeyPatch, k: int, chunk: int | None
+) -> None:
+    model, x, drawn, encoded = linear_model(), torch.rand(3, *SHAPE), list[int](), list[int]()
+    monkeypatch.setattr("vae.model.draw", lambda q, count: drawn.append(count) or draw(q, count))
+    model.encoder.register_forward_hook(lambda module, given, out: encoded.append(len(out)))
+    model.log_marginal(x, k, chunk)
+    assert sum(drawn) == k
+    assert max(drawn) <= (chunk or k)
+    assert encoded == [3]
 
 
 def test_running_sums_equal_the_sums_of_all_weights() -> None:

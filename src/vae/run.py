@@ -15,10 +15,14 @@ from torch import nn
 from vae.build import build_model
 from vae.checkpoint import newest_undamaged, read_checkpoint
 from vae.checks import ConfigError, check_choice
+from vae.cli import CONF
 from vae.data import ImageDataModule
 from vae.files import read_json, write_atomically
 from vae.trained_model import TrainedModel
 from vae.trust import check_targets
+
+NOT_OF_A_RUN = ("defaults", "hydra")
+"""What conf/train.yaml has of how it is composed, which no saved config has."""
 
 
 class RunDirectory:
@@ -62,7 +66,7 @@ class RunDirectory:
         return newest_undamaged(self.path / "checkpoints")
 
     def config(self) -> DictConfig:
-        """The resolved config.
+        """The resolved config, with today's value of the keys that are newer than the run.
 
         Raises:
             ConfigError: this is no run directory, or its config names code that is not the project's.
@@ -72,7 +76,7 @@ class RunDirectory:
         config = OmegaConf.load(self.config_file)
         assert isinstance(config, DictConfig)
         check_targets(config, self.config_file)
-        return config
+        return _with_newer_keys(config)
 
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
@@ -99,6 +103,18 @@ def _joined(before: str | None, now: str | None) -> str | None:
     if before is None or now is None or now in before.split("; "):
         return before or now
     return f"{before}; {now}"
+
+
+def _with_newer_keys(config: DictConfig) -> DictConfig:
+    """The config, and what conf/train.yaml itself says of keys that it lacks: it was saved before they existed."""
+    own = OmegaConf.load(CONF / "train.yaml")
+    assert isinstance(own, DictConfig)
+    newer = {
+        key: own[key]
+        for key in own
+        if key not in config and key not in NOT_OF_A_RUN and not OmegaConf.is_interpolation(own, key)
+    }
+    return OmegaConf.merge(newer, config)  # type: ignore[return-value]
 
 
 def finish_loggers(trainer: Trainer) -> None:

@@ -10,8 +10,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from commands import call_command, run_command, train_quickly
+from commands import REPOSITORY, call_command, run_command, train_quickly
 from offline_wandb import read_summaries
+from pictures_on_disk import write_celeba
+from vae import load_model
+from vae.data.digits import Digits
+from vae.evaluation.evaluate_run import remarks
+from vae.evaluation.result import Result
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +112,17 @@ def test_several_runs_give_one_table(runs: Path) -> None:
     shutil.rmtree(other)
 
 
+def test_the_network_of_the_distances_is_a_file_or_a_module(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(runs / "weights" / "features_digits.pt", runs / "elsewhere.pt")
+    (runs / "pooling.py").write_text(
+        "import torch\ndef pooled():\n    return torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(runs)
+    for chosen, name in (("elsewhere.pt", "elsewhere"), ("pooling:pooled", "pooled")):
+        evaluate(runs, "run=runs/a=1,b", "k=2", f"metric.fid.features={chosen}")
+        assert saved(runs)["metrics"][f"test/fid_{name}"] > 0
+
+
 def test_missing_features_leave_the_rest_standing(runs: Path) -> None:
     printed = evaluate(runs, "run=runs/a=1,b", "k=2", "features=inception")
     assert "pt_inception-2015-12-05-6726825d.pth" in printed
@@ -143,7 +159,7 @@ def broken(folder: Path, run: Path, how: str) -> Path:
         ("nan", r"error: .*best\.ckpt: decoder\.output\.bias holds NaN .*"),
         ("other_architecture", r"error: .*best\.ckpt: the checkpoint of another architecture .*size mismatch.*"),
         ("foreign_code", r"error: .*network\.encoder\._target_=os\.system is refused: .*"),
-        ("text", r"error: .*best\.ckpt: not a checkpoint, or a damaged one .*"),
+        ("text", r"error: .*best\.ckpt: a damaged checkpoint .*"),
         ("no_checkpoint", r"error: .*best\.ckpt: there is no such checkpoint.*"),
     ],
 )
@@ -167,6 +183,14 @@ def test_a_broken_run_is_one_line(runs: Path, tmp_path: Path, how: str, line: st
         (["run=RUN", "batch_size=0"], r"error: batch_size=0: must be a whole number of at least 1"),
         (["run=RUN", "checkpoint=worst"], r"error: checkpoint=worst: must be one of best, last"),
         (["run=RUN", "data=mnist"], r"error: data=mnist: images of 1×28×28, but the run was trained on 1×8×8"),
+        (
+            ["run=RUN", "metric=default", "metric.fid.features=x"],
+            r"error: metric\.fid\.features=x: no such key.*",
+        ),
+        (
+            ["run=RUN", "data=celeba", "data.size=8"],
+            r"error: data=celeba: images of 3×8×8, but the run was trained on 1×8×8",
+        ),
         (["run=RUN", "kk=3"], r"error: kk=3: no such key.*"),
     ],
 )
@@ -198,11 +222,57 @@ def test_the_numbers_are_added_to_the_summary_of_the_wandb_run(tmp_path: Path) -
     assert {f"evaluation/{name.removeprefix('test/')}" for name in numbers} <= set(ours)
 
 
-def test_a_run_from_before_training_took_several_steps_at_once(runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("active", "rate", "collapsed"), [(0, 3.0, True), (2, 0.01, True), (2, 3.0, False), (None, None, False)]
+)
+def test_collapse_is_told_in_words(active: int | None, rate: float | None, collapsed: bool) -> None:
+    numbers = {f"test/{name}": v for name, v in (("active_units", active), ("rate", rate)) if v is not None}
+    result = Result("run", "best", "test", "digits", 10, 0, numbers, {})
+    told = [line for line in remarks(result, Digits()) if line.startswith("posterior collapse")]
+    assert bool(told) == collapsed
+
+
+def test_without_the_file_of_attributes_there_is_a_line_and_all_other_numbers(tmp_path: Path) -> None:
+    folder = write_celeba(tmp_path, (0,) * 8 + (1, 1) + (2,) * 6)
+    places = [f"paths.data='{tmp_path}'", f"paths.cache='{tmp_path}/cache'"]
+    train_quickly(tmp_path / "run", "data=celeba", "data.size=8", "data.batch_size=4", *places)
+    (folder / "list_attr_celeba.txt").unlink()
+    done = call_command("vae.sample", "run=run", "attribute=Smiling", *places, folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*list_attr_celeba\.txt: cannot be read \(.*\)", done.stderr.strip()), done.stderr
+    printed = evaluate(tmp_path, "run=run", "k=2", *places)
+    assert re.search(r"no attribute probe: .*list_attr_celeba\.txt: cannot be read", printed)
+    numbers = json.loads((tmp_path / "run" / "evaluation.json").read_text())["metrics"]
+    assert {"test/nll", "test/psnr"} <= numbers.keys()
+    assert "test/attribute_probe_accuracy" not in numbers
+
+
+@pytest.fixture
+def old_run(runs: Path, tmp_path: Path) -> Path:
+    """A run saved when conf/train.yaml had only those keys that it had in the beginning."""
     copy = tmp_path / "old"
     shutil.copytree(runs / "runs" / "a=1,b", copy)
     config = OmegaConf.load(copy / ".hydra" / "config.yaml")
-    del config["steps_at_once"]
-    OmegaConf.save(config, copy / ".hydra" / "config.yaml")
-    evaluate(tmp_path, "run=old", "k=2", "metric=default", "log_to_wandb=false")
-    assert (copy / "evaluation.json").is_file()
+    first = {"name", "seed", "latent_size", "sweep_metric", "resume", "paths"}
+    newer = OmegaConf.load(REPOSITORY / "conf" / "train.yaml").keys() - first - {"defaults", "hydra"}
+    assert "steps_at_once" in newer
+    for key in newer:
+        del config[key]
+    # The saved paths are absolute, and those of the original.
+    text = OmegaConf.to_yaml(config).replace(str(runs / "runs" / "a=1,b"), str(copy))
+    (copy / ".hydra" / "config.yaml").write_text(text)
+    return copy
+
+
+def test_a_run_from_before_some_keys_existed_is_evaluated_and_loaded(old_run: Path) -> None:
+    evaluate(old_run.parent, "run=old", "k=2", "metric=default", "log_to_wandb=false")
+    assert (old_run / "evaluation.json").is_file()
+    assert load_model(old_run).sample(2).shape == (2, 1, 8, 8)
+
+
+def test_a_run_from_before_some_keys_existed_is_resumed(old_run: Path) -> None:
+    done = run_command(
+        str(REPOSITORY / "train.py"), f"resume={old_run}", "trainer.max_epochs=2", "steps_at_once=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((old_run / "metrics.json").read_text())["epochs"] == 2

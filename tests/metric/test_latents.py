@@ -8,6 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from linear_gaussian import SHAPE, linear_model
 from metric.evaluations import measured, sizes_of
+from vae.importance import LogMarginal
 from vae.metric.active_units import ActiveUnits
 from vae.metric.aggregate_posterior import AggregatePosterior
 from vae.metric.bound import Bound
@@ -109,6 +110,16 @@ def test_nll_is_the_mean_with_the_standard_error_over_images(float64: None) -> N
     assert values["nll_stderr"] == pytest.approx(float(per_image.std()) / 5)
     assert {"nll_at_1", "nll_at_10"} <= set(values)
     assert values["nll_k"] == 20
+
+
+def test_the_share_of_images_that_few_draws_carry(float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below a tenth of the median ESS are 2 of 9 images."""
+    model, ess = linear_model(), torch.tensor([50.0, 60, 5.4, 6.5, 70, 80, 1, 65, 55])
+    estimate = LogMarginal(-torch.ones(9), torch.zeros(9), ess, {1: -torch.ones(9)})
+    monkeypatch.setattr(model, "log_marginal", lambda *_: estimate)
+    values = measured(NLL(sizes_of(model), k=1), model, torch.rand(9, *SHAPE), 9)
+    assert values["nll_poor"] == pytest.approx(2 / 9)
+    assert values["nll_ess"] == pytest.approx(float(ess.mean()))
 
 
 def test_labels_that_are_plain_in_the_latents_are_found() -> None:

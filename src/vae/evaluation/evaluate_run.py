@@ -108,7 +108,6 @@ def evaluated_module(run_config: DictConfig, data: ImageDataModule, own_shape: t
     bare = run_config.copy()
     with open_dict(bare):
         bare.metric, bare.scheduler = {"val": {}, "test": {}}, {}
-        bare.steps_at_once = 1  # of training only, and not in the configs of older runs
     with torch.random.fork_rng(devices=[]):
         return build_module(bare, data)
 
