@@ -232,6 +232,13 @@ def test_collapse_is_told_in_words(active: int | None, rate: float | None, colla
     assert bool(told) == collapsed
 
 
+@pytest.mark.parametrize(("ess", "k", "loose"), [(1.08, 20, True), (2.5, 20, False), (1, 1, False)])
+def test_an_nll_that_hardly_a_draw_carries_is_called_loose(ess: float, k: int, loose: bool) -> None:
+    numbers = {"test/rate": 3.0, "test/active_units": 2, "test/nll_ess": ess, "test/nll_k": k}
+    told = list(remarks(Result("run", "best", "test", "digits", 10, 0, numbers, {}), Digits()))
+    assert any("nll_mc_stderr is too small" in line for line in told) == loose
+
+
 def test_without_the_file_of_attributes_there_is_a_line_and_all_other_numbers(tmp_path: Path) -> None:
     folder = write_celeba(tmp_path, (0,) * 8 + (1, 1) + (2,) * 6)
     places = [f"paths.data='{tmp_path}'", f"paths.cache='{tmp_path}/cache'"]

@@ -21,6 +21,9 @@ from vae.metric.feature_network import MissingFeaturesError
 from vae.module import VAEModule
 from vae.run import RunDirectory, data_config, load_weights
 
+FEW_DRAWS = 2
+"""An NLL whose mean effective sample size is below this is called loose."""
+
 
 def find_runs(pattern: object) -> list[RunDirectory]:
     """The run directory of this path, or those among what a glob matches, sorted.
@@ -146,6 +149,12 @@ def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
         yield (
             f"posterior collapse: {active:g} active units and a rate of {rate:.3g} nats, so that the latents"
             " say (almost) nothing of the images; try a smaller β, a warm-up of β, or free bits"
+        )
+    ess = result.number("nll_ess")
+    if ess is not None and ess < FEW_DRAWS <= (result.number("nll_k") or 0):
+        yield (
+            f"of the {result.number('nll_k'):g} draws for the nll, {ess:.2g} carry it (nll_ess): it may be far above"
+            " −log p(x), and nll_mc_stderr is too small; see nll_at_… and take a larger k"
         )
     if data.binarize == "dynamic":
         yield (

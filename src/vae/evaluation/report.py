@@ -151,5 +151,6 @@ def _latents(result: Result) -> Iterator[str]:
             f"<title>z{latent}: {rates[latent]:.4f} nats</title></rect>"
         )
         if len(rates) <= 40:
-            yield f"<text x={x:.1f} y={height + 14}>{latent}</text>"
+            middle = x + width * 0.4
+            yield f"<text x={middle:.1f} y={height + 14} text-anchor=middle>{latent}</text>"
     yield f"<text x=60 y={height + 34}>latent, sorted by KL(q(z_d|x)‖p(z_d))</text></svg>"
