@@ -153,8 +153,8 @@ def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
     ess = result.number("nll_ess")
     if ess is not None and ess < FEW_DRAWS <= (result.number("nll_k") or 0):
         yield (
-            f"of the {result.number('nll_k'):g} draws for the nll, {ess:.2g} carry it (nll_ess): it may be far above"
-            " −log p(x), and nll_mc_stderr is too small; see nll_at_… and take a larger k"
+            f"of the {result.number('nll_k'):g} draws for the nll, {ess:.2g} carry it (nll_ess): it may be far"
+            " above −log p(x), and nll_mc_stderr is too small; see nll_at_… and take a larger k"
         )
     if data.binarize == "dynamic":
         yield (

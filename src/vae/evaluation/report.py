@@ -70,7 +70,9 @@ def shown(result: Result, measure: str) -> str:
     error = result.number(STDERR.get(measure, f"{measure}_stderr"))
     whole = definition(measure).unit in ("draws", "latents") and value == round(value)
     text = f"{value:,.0f}" if whole else f"{value:,.4g}" if abs(value) < 100 else f"{value:,.2f}"
-    return text if error is None or error != error else f"{text} ± {error:.2g}"
+    if error is None or error != error:
+        return text
+    return f"{text} ± {error:,.0f}" if error >= 100 else f"{text} ± {error:.2g}"
 
 
 def short_names(results: Sequence[Result]) -> list[str]:

@@ -38,13 +38,13 @@ DEFINITIONS = {
     "knn_accuracy": Definition("share", "nearest neighbours in E[z|x], cross-validated", "higher"),
     "attribute_probe_accuracy": Definition("share", "logistic regression, mean over attributes", "higher"),
     "attribute_base_accuracy": Definition("share", "of always giving the commoner answer"),
-    "fid_*_reconstruction": Definition("", "Fréchet distance of the reconstructions", "lower"),
-    "fid_*_density": Definition("", "Fréchet distance of samples from the fitted density", "lower"),
-    "kid_*_stderr": Definition("", "standard error over subsets"),
-    "kid_*_reconstruction": Definition("", "kernel distance of the reconstructions", "lower"),
-    "kid_*_density": Definition("", "kernel distance of samples from the fitted density", "lower"),
     "fid_*": Definition("", "Fréchet distance of samples, in the features of the named network", "lower"),
+    "fid_*_density": Definition("", "Fréchet distance of samples from the fitted density", "lower"),
+    "fid_*_reconstruction": Definition("", "Fréchet distance of the reconstructions", "lower"),
     "kid_*": Definition("", "squared polynomial MMD of samples, in the same features", "lower"),
+    "kid_*_stderr": Definition("", "standard error over subsets"),
+    "kid_*_density": Definition("", "kernel distance of samples from the fitted density", "lower"),
+    "kid_*_reconstruction": Definition("", "kernel distance of the reconstructions", "lower"),
     "precision_*": Definition("share", "samples within the manifold of real images", "higher"),
     "recall_*": Definition("share", "real images within the manifold of samples", "higher"),
     "loss": Definition("", "what training minimised"),
@@ -54,15 +54,18 @@ DEFINITIONS = {
 
 def definition(name: str) -> Definition:
     """The definition of a number by its name, without the split."""
-    for pattern, found in DEFINITIONS.items():
-        if re.fullmatch(pattern.replace("*", ".+"), name):
-            return found
-    return Definition("", "")
+    pattern = _pattern(name)
+    return Definition("", "") if pattern is None else DEFINITIONS[pattern]
 
 
 def position(name: str) -> tuple[int, int, str]:
     """Where a number stands in a report."""
-    patterns = list(DEFINITIONS)
-    places = [i for i, p in enumerate(patterns) if re.fullmatch(p.replace("*", ".+"), name)]
-    digits = re.sub(r"\D", "", name)
-    return (places[0] if places else len(patterns), int(digits or 0), name)
+    pattern = _pattern(name)
+    place = len(DEFINITIONS) if pattern is None else list(DEFINITIONS).index(pattern)
+    return place, int(re.sub(r"\D", "", name) or 0), name
+
+
+def _pattern(name: str) -> str | None:
+    """The name in `DEFINITIONS` that fits best, which is the longest."""
+    fitting = [pattern for pattern in DEFINITIONS if re.fullmatch(pattern.replace("*", ".+"), name)]
+    return max(fitting, key=len, default=None)
