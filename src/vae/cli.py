@@ -152,11 +152,9 @@ def resume_arguments(argv: list[str]) -> list[str]:
     others = [argument for argument in argv[1:] if argument not in given]
     if (run / "sweep.json").exists():
         return [argv[0], *_sweep_arguments(run, others)]
-    directory = RunDirectory(run)
     try:
-        # Hydra reads the file itself, which must have the keys that are newer than the run.
-        directory.write_config(directory.config())
-    except ConfigError as error:
+        RunDirectory(run).save_newer_keys()
+    except (ConfigError, OSError) as error:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
     return [argv[0], *rerun_arguments(run), "hydra.output_subdir=null", f"resume='{run.absolute()}'", *others]

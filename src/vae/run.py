@@ -21,8 +21,8 @@ from vae.files import read_json, write_atomically
 from vae.trained_model import TrainedModel
 from vae.trust import check_targets
 
-NOT_OF_A_RUN = ("defaults", "hydra")
-"""What conf/train.yaml has of how it is composed, which no saved config has."""
+NOT_OF_A_RUN = ("defaults", "hydra", "paths")
+"""What conf/train.yaml has of how it is composed and where, which says nothing to a saved config."""
 
 
 class RunDirectory:
@@ -78,6 +78,16 @@ class RunDirectory:
         check_targets(config, self.config_file)
         return _with_newer_keys(config)
 
+    def save_newer_keys(self) -> None:
+        """Save what `config` adds, for Hydra, which reads the file itself when a run is resumed.
+
+        Raises:
+            ConfigError: see `config`.
+        """
+        complete = self.config()
+        if complete != OmegaConf.load(self.config_file):
+            write_atomically(self.config_file, OmegaConf.to_yaml(complete))
+
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
         resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
@@ -111,7 +121,7 @@ def _with_newer_keys(config: DictConfig) -> DictConfig:
     assert isinstance(own, DictConfig)
     newer = {
         key: own[key]
-        for key in own
+        for key in map(str, own)
         if key not in config and key not in NOT_OF_A_RUN and not OmegaConf.is_interpolation(own, key)
     }
     return OmegaConf.merge(newer, config)  # type: ignore[return-value]
