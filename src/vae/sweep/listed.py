@@ -52,12 +52,14 @@ class ListedSweep(SweepBase):
         self.launch(grid, jobs)
 
     def identity(self, grid: Grid) -> dict[str, Any]:
-        """Of the first job; all are composed, so that a misspelled key is an error of the command."""
+        """What all jobs share; a later launch may list others, with other keys.
+
+        All are composed, so that a misspelled key is an error of the command and not of each job.
+        """
         loader = self.hydra_context.config_loader
-        composed = [
-            loader.load_sweep_config(self.config, [*grid.constants, *job.overrides()]) for job in self.listed
-        ]
-        return identity_of(composed[0], grid)
+        for job in self.listed:
+            loader.load_sweep_config(self.config, [*grid.constants, *job.overrides()])
+        return identity_of(loader.load_sweep_config(self.config, list(grid.constants)), Grid({}, grid.constants))
 
 
 def job_values(line: str) -> dict[str, str]:
