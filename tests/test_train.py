@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,16 @@ def test_two_ranks_give_the_metrics_of_one(tmp_path: Path) -> None:
     # One run directory, one W&B run, whatever the number of ranks.
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
     assert len(list((two / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_a_copied_run_is_not_resumed_in_the_originals_files(finished: tuple[Path, object], tmp_path: Path) -> None:
+    before = (finished[0] / "metrics.json").read_bytes()
+    copy = shutil.copytree(finished[0], tmp_path / "copy")
+    done = run_train(f"resume={copy}", "trainer.max_epochs=3")
+    assert done.returncode == 1
+    moved = f"error: resume={copy}: this run was copied or moved from {finished[0]}, where alone it can be resumed"
+    assert done.stderr.startswith(moved)
+    assert (finished[0] / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

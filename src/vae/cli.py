@@ -153,6 +153,7 @@ def resume_arguments(argv: list[str]) -> list[str]:
     if (run / "sweep.json").exists():
         return [argv[0], *_sweep_arguments(run, others)]
     try:
+        RunDirectory(run).check_in_place()
         RunDirectory(run).save_newer_keys()
     except (ConfigError, OSError) as error:
         print(f"error: resume={error}", file=sys.stderr)

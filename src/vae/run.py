@@ -78,6 +78,19 @@ class RunDirectory:
         check_targets(config, self.config_file)
         return _with_newer_keys(config)
 
+    def check_in_place(self) -> None:
+        """Refuse to go on with a run elsewhere than where it began: what it saved names the files there.
+
+        Raises:
+            ConfigError: the directory was copied or moved.
+        """
+        began = Path(self.config().paths.run)
+        if began.resolve() != self.path.resolve():
+            raise ConfigError(
+                f"{self.path}: this run was copied or moved from {began}, where alone it can be resumed"
+                " (it can be evaluated and sampled from anywhere)"
+            )
+
     def save_newer_keys(self) -> None:
         """Save what `config` adds, for Hydra, which reads the file itself when a run is resumed.
 
