@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def origin(trainer: Trainer) -> dict[str, str | None]:
     """What stands in a run's `.hydra/origin.json`."""
-    return {"commit": commit(), "device": device(trainer), "torch": torch.__version__}
+    return {"commit": _loaded(), "device": device(trainer), "torch": torch.__version__}
 
 
 def commit(root: Path = ROOT) -> str | None:
@@ -24,6 +25,12 @@ def commit(root: Path = ROOT) -> str | None:
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+@cache
+def _loaded() -> str | None:
+    """The commit as it was at this process's first run: what it has loaded does not change with the files."""
+    return commit()
 
 
 def _git(root: Path, *arguments: str) -> str:
