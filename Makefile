@@ -1,6 +1,6 @@
 # Every target makes the virtual environment first, and again only when pyproject.toml changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format torture bench clean
+.PHONY: help setup train test test-all lint format torture fuzz bench clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -37,6 +37,10 @@ format: $(READY) ## rewrite the sources in the project's format
 
 torture: $(READY) ## interrupt many runs at random moments, resume and compare them (15 minutes)
 	PYTHONPATH=tests $(BIN)/python -m reliability.torture trials=200 $(ARGS)
+
+fuzz: $(READY) ## try thousands of command lines and damaged files (half an hour)
+	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_readers inputs=10000
+	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_config examples=2000
 
 bench: $(READY) ## measure speed against what others do, and write docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -2,18 +2,20 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae.callback.ranks import EndTogether
 from vae.checkpoint import SealedCheckpoints
-from vae.checks import ConfigError, check_bool, check_int
+from vae.checks import ConfigError, check_bool, check_int, check_memory
 from vae.combination import check_combination
 from vae.data import ImageDataModule
 from vae.execution import Execution, compile_mode
@@ -21,6 +23,10 @@ from vae.initialization import initialize
 from vae.metric.evaluation import Sizes
 from vae.model import LatentModel
 from vae.module import VAEModule
+from vae.objective.objective import Objective
+
+ORDINARY = 2048
+"""The largest whole number of a model's config up to which nobody need ask whether there is memory for it."""
 
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
@@ -44,9 +50,12 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
     Raises:
         ConfigError: parts that cannot work together.
     """
+    _check_size(config, data.image_shape)
     model = build_model(config, data.image_shape)
     objective = instantiate(config.objective)
     check_combination(model, objective, data.values)
+    # A set that is smaller than its batch is one batch, and how large it is has not been read yet.
+    _check_step(objective, min(data.batch_size, 1000), model.likelihood.param_shape)
     sizes = sizes_of(model, data)
     return VAEModule(
         model=model,
@@ -63,6 +72,34 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
             recompute_decoder=check_bool("recompute_decoder", config.recompute_decoder),
         ),
     )
+
+
+def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:
+    """Refuse a model that is too large for the memory, before any of it is made."""
+    sizes = [config.latent_size, config.network, config.posterior, config.prior]
+    if max(_whole_numbers(OmegaConf.to_container(OmegaConf.create(sizes), resolve=True))) <= ORDINARY:
+        return
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build_model(config, image_shape).parameters())
+    # Weights, gradients and the two averages of Adam.
+    check_memory(
+        f"latent_size={config.latent_size}, network=…: a model of {parameters:.3g} weights", 16 * parameters
+    )
+
+
+def _whole_numbers(node: Any) -> Iterator[int]:
+    """All whole numbers in nested containers, and 0."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    yield node if isinstance(node, int) else 0
+    for child in children:
+        yield from _whole_numbers(child)
+
+
+def _check_step(objective: Objective, batch_size: int, param_shape: Sequence[int]) -> None:
+    """Refuse a step whose decoder's output alone is too large for the memory."""
+    draws = min(objective.draws, objective.chunk or objective.draws)
+    images = f"{draws:,} decoded draws of each image of a batch"
+    check_memory(f"objective.k, objective.chunk: {images}", 4 * draws * batch_size * prod(param_shape))
 
 
 def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:

@@ -1,18 +1,51 @@
 """Checks of what a user typed: each raises one line that names the key, the value and what is allowed."""
 
 import math
+import os
 from collections.abc import Iterable
+
+LARGEST = 2**31 - 1
+"""The largest whole number that torch takes everywhere."""
 
 
 class ConfigError(ValueError):
     """A value or a combination that cannot work. The message is one line, meant for the user."""
 
 
-def check_int(key: str, value: object, minimum: int = 1) -> int:
-    """Return `value` if it is a whole number of at least `minimum`, else raise `ConfigError`."""
+def check_int(key: str, value: object, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """Return `value` if it is a whole number from `minimum` to `maximum`, else raise `ConfigError`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{key}={value}: must be a whole number of at least {minimum}")
+        raise ConfigError(f"{key}={_short(value)}: must be a whole number of at least {minimum}")
+    if value > maximum:
+        raise ConfigError(f"{key}={_short(value)}: must be a whole number of at most {maximum}")
     return value
+
+
+def _short(value: object) -> str:
+    """At most some 60 characters of a value."""
+    try:
+        text = str(value)
+    except ValueError:  # a whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
+
+
+def check_memory(what: str, size: float) -> None:
+    """Refuse what needs more memory than there is, before it is asked for.
+
+    Args:
+        what: the key, the value and what needs the memory, for the message.
+        size: in bytes, at least.
+
+    Raises:
+        ConfigError: neither this machine nor one of its GPUs has so much.
+    """
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(n).total_memory for n in range(torch.cuda.device_count())]
+    there = max([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *gpus])
+    if size > there:
+        raise ConfigError(f"{what} would take {size / 1e9:.3g} GB, and there are {there / 1e9:.3g} GB")
 
 
 def check_number(
@@ -33,7 +66,7 @@ def check_number(
         or (minimum is not None and value < minimum)  # type: ignore[operator]
         or (maximum is not None and value > maximum)  # type: ignore[operator]
     ):
-        raise ConfigError(f"{key}={value}: must be a number {' and '.join(bounds)}".rstrip())
+        raise ConfigError(f"{key}={_short(value)}: must be a number {' and '.join(bounds)}".rstrip())
     return float(value)  # type: ignore[arg-type]
 
 
@@ -41,7 +74,7 @@ def check_choice(key: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`, else raise `ConfigError`."""
     allowed = list(allowed)
     if value not in allowed:
-        raise ConfigError(f"{key}={value}: must be one of {', '.join(allowed)}")
+        raise ConfigError(f"{key}={_short(value)}: must be one of {', '.join(allowed)}")
     return str(value)
 
 

@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from vae.checks import ConfigError
 from vae.error_line import error_line
 from vae.interruption import Interrupted
 
@@ -72,9 +75,11 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def run() -> None:
+            sys.argv = flags_first(sys.argv)
             if wants_traceback:
                 return main()
             try:
+                check_flags(sys.argv[1:])
                 with _exceptions_come_through():
                     return main()
             except Exception as error:
@@ -120,6 +125,27 @@ def _exceptions_come_through() -> Iterator[None]:
             os.environ[FULL_ERROR] = before
 
 
+def flags_first(argv: list[str]) -> list[str]:
+    """The same with `-m` in front, as argparse (3.11) takes no overrides both before and after a flag."""
+    multirun = [argument for argument in argv[1:] if argument in ("-m", "--multirun")]
+    return [argv[0], *multirun[:1], *(argument for argument in argv[1:] if argument not in multirun)]
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Refuse what Hydra's parser would refuse in several lines.
+
+    Raises:
+        ConfigError: there is no such flag, or it lacks its value.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message} (--help lists what there is)")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
 def how_to_go_on(config: DictConfig) -> str:
     """What to type after an interruption."""
     run = OmegaConf.select(config, "paths.run")
@@ -144,15 +170,14 @@ def resume_arguments(argv: list[str]) -> list[str]:
     given = [argument for argument in argv[1:] if argument.startswith("resume=")]
     if not given or given[-1] in ("resume=", "resume=null"):
         return argv
-    from vae.checks import ConfigError
     from vae.distributed import rerun_arguments
     from vae.run import RunDirectory
 
     run = Path(given[-1].removeprefix("resume="))
     others = [argument for argument in argv[1:] if argument not in given]
-    if (run / "sweep.json").exists():
-        return [argv[0], *_sweep_arguments(run, others)]
     try:
+        if (run / "sweep.json").exists():
+            return [argv[0], *_sweep_arguments(run, others)]
         RunDirectory(run).check_in_place()
         RunDirectory(run).save_newer_keys()
     except (ConfigError, OSError) as error:
@@ -163,9 +188,12 @@ def resume_arguments(argv: list[str]) -> list[str]:
 
 def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
     from vae.sweep.folder import SweepDirectory
+    from vae.trust import check_arguments
 
     flags = [argument for argument in others if argument.startswith("-")]
-    overrides = [*SweepDirectory(sweep).manifest()["arguments"], f"hydra.sweep.dir='{sweep.absolute()}'"]
+    saved = SweepDirectory(sweep).manifest()["arguments"]
+    check_arguments(saved, sweep / "sweep.json")
+    overrides = [*saved, f"hydra.sweep.dir='{sweep.absolute()}'"]
     overrides += [argument for argument in others if argument not in flags]
     # Hydra does not let a config group be chosen twice.
     last = {override.partition("=")[0]: override for override in overrides}

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
@@ -44,6 +44,8 @@ def _flat(error: BaseException) -> str:
 def _composition(
     error: HydraException, chain: list[BaseException], arguments: Sequence[str], config_name: str
 ) -> str:
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; an override is key=value, with quotes around special characters"
     text = str(error)
     if match := re.match(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", text):
         return _unknown_key(match[1].lstrip("+~"), arguments, config_name)

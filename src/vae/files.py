@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vae.checks import ConfigError
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part."""
@@ -18,8 +20,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The contents of a JSON file; None if there is no such file."""
+    """The contents of a JSON file, an object; None if there is no such file.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: a damaged file ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a damaged file (it holds no object)")
+    return content

@@ -56,7 +56,7 @@ class LatentModel(nn.Module):
     ):
         super().__init__()
         self.image_shape = image_shape
-        self.latent_size = check_int("latent_size", latent_size)
+        self.latent_size = check_int("latent_size", latent_size, maximum=2**20)
         self.likelihood = likelihood(image_shape)
         self.encoder = encoder(image_shape)
         self.posterior = posterior(self.encoder.features, latent_size)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from vae.build import build_model
@@ -69,12 +71,11 @@ class RunDirectory:
         """The resolved config, with today's value of the keys that are newer than the run.
 
         Raises:
-            ConfigError: this is no run directory, or its config names code that is not the project's.
+            ConfigError: this is no run directory, its config is damaged, or it names foreign code.
         """
         if not self.config_file.is_file():
             raise ConfigError(f"{self.path}: not a run directory (it has no .hydra/config.yaml)")
-        config = OmegaConf.load(self.config_file)
-        assert isinstance(config, DictConfig)
+        config = read_config(self.config_file)
         check_targets(config, self.config_file)
         return _with_newer_keys(config)
 
@@ -138,6 +139,22 @@ def _with_newer_keys(config: DictConfig) -> DictConfig:
         if key not in config and key not in NOT_OF_A_RUN and not OmegaConf.is_interpolation(own, key)
     }
     return OmegaConf.merge(newer, config)  # type: ignore[return-value]
+
+
+def read_config(path: Path) -> DictConfig:
+    """A YAML file as a config.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path}: not a config, or a damaged one ({line[:200]})") from error
+    if not isinstance(config, DictConfig) or "data" not in config:
+        raise ConfigError(f"{path}: not the config of a run")
+    return config
 
 
 def finish_loggers(trainer: Trainer) -> None:

@@ -5,7 +5,8 @@ of is let through: classes, and of the libraries only those of the kinds that st
 """
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hydra._internal.utils import _locate  # what `instantiate` itself looks a target up with
@@ -42,6 +43,12 @@ def check_targets(config: DictConfig, source: object) -> None:
     Raises:
         ConfigError: it names something else.
     """
+    for key in ("defaults", "hydra"):
+        if key in config:
+            raise ConfigError(
+                f"{source}: {key} is refused: a run's config is complete, with nothing by which Hydra would read"
+                " or run something else"
+            )
     for key, target in _targets(OmegaConf.to_container(config, resolve=False)):
         if not is_allowed(target):
             raise ConfigError(
@@ -54,6 +61,24 @@ def check_targets(config: DictConfig, source: object) -> None:
                 f"{source}: {key}={value} is refused: what a run's config names must not run foreign code; give"
                 " features=<module>:<name> to python -m vae.evaluate"
             )
+
+
+def check_arguments(arguments: Iterable[str], source: object) -> None:
+    """Refuse saved arguments of a command that name foreign code, or other configs than the project's.
+
+    Args:
+        arguments: of a sweep's command, as its folder has them.
+        source: where they are from, for the message.
+
+    Raises:
+        ConfigError: there is such an argument.
+    """
+    for argument in arguments:
+        if not isinstance(argument, str) or argument.startswith("-") or "searchpath" in argument:
+            raise ConfigError(f"{source}: the argument {argument!s} is refused: it may be about other files")
+        named = re.findall(r"_target_['\"]?\s*[=:]\s*['\"]?([^,}'\"\s]*)", argument)
+        if refused := [target for target in named if not is_allowed(target)]:
+            raise ConfigError(f"{source}: the argument {argument} is refused: {refused[0]} may be foreign code")
 
 
 def _targets(config: Any) -> Iterator[tuple[str, Any]]:

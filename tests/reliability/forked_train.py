@@ -30,22 +30,24 @@ def preload() -> None:
     load_digits()
 
 
-def start(arguments: Sequence[str], log: Path, sabotage: Callable[[], None] | None = None) -> "Forked":
+def start(
+    arguments: Sequence[str], log: Path, sabotage: Callable[[], None] | None = None, errors: Path | None = None
+) -> "Forked":
     """`python train.py arguments` in a process group of its own, its output added to `log`.
 
     Args:
         arguments: of the command line.
         log: where its output goes.
         sabotage: called in the process before it starts.
+        errors: where what it says on stderr goes; None for `log`.
     """
 
     def run() -> None:
         os.setsid()
         for signum in SIGNALS:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        for descriptor, file in ((1, log), (2, errors or log)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
         fork_ranks()
         if sabotage is not None:
             sabotage()

@@ -1,6 +1,7 @@
 """Where encoded images come from: files in a folder, or entries of a zip that is read in place."""
 
 import os
+import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -103,7 +104,15 @@ class ZipFiles(ImageFiles):
             raise BadImageError(f"{entry.file_size:,} bytes, more than {MAX_BYTES:,}")
         try:
             return self._zip.read(entry)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+        ) as error:
             raise BadImageError(f"cannot be read from the zip: {error}") from error
 
 
@@ -115,7 +124,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         opened = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise ConfigError(f"{path}: not a readable zip ({error})") from error
     for name in opened.NameToInfo:
         if not is_below(name):

@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 def _blocks(level: Level, blocks: int, norm: str, activation: str) -> list[nn.Module]:
-    check_int("network.blocks", blocks)
+    check_int("network.blocks", blocks, maximum=1000)
     return [ResidualBlock(level.channels, norm, activation) for _ in range(blocks)]
 
 

@@ -47,11 +47,11 @@ class FlowPosterior(nn.Module):
         self.transform = MAF(
             features=latent_size,
             context=features,
-            transforms=check_int("posterior.transforms", transforms),
+            transforms=check_int("posterior.transforms", transforms, maximum=1000),
             hidden_features=[check_int("posterior.hidden_sizes", size) for size in hidden_sizes],
             passes=2 if kind == "coupling" else None,
         ).transform
-        half = torch.randn(MEAN_DRAWS // 2, 1, latent_size, generator=generator("mean of a flow"))
+        half = torch.randn(MEAN_DRAWS // 2, 1, latent_size, generator=generator("mean of a flow"), device="cpu")
         self.register_buffer("mean_noise", torch.cat((half, -half)), persistent=False)
 
     mean_noise: Tensor

@@ -41,7 +41,7 @@ class FlowPrior(nn.Module):
         check_choice("prior.kind", kind, ("autoregressive", "coupling"))
         self.transform = MAF(
             features=latent_size,
-            transforms=check_int("prior.transforms", transforms),
+            transforms=check_int("prior.transforms", transforms, maximum=1000),
             hidden_features=[check_int("prior.hidden_sizes", size) for size in hidden_sizes],
             passes=2 if kind == "coupling" else None,
         ).transform

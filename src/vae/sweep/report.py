@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -31,8 +32,8 @@ def page(data: dict[str, Any]) -> str:
     """One file of HTML that needs no other and no network: its policy forbids the browser any request."""
     from plotly.offline import get_plotlyjs
 
-    # A browser ends a script at `</`, wherever that stands.
-    text = json.dumps(_without_nan(data), ensure_ascii=False).replace("</", "<\\/")
+    # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
+    text = json.dumps(_without_nan(data), ensure_ascii=False).replace("<", "\\u003c")
     parts = {
         "TITLE": escape(data["title"]),
         "STYLE": (PAGE / "report.css").read_text(),
@@ -41,12 +42,8 @@ def page(data: dict[str, Any]) -> str:
         "TABLE": (PAGE / "table.js").read_text(),
         "CHARTS": (PAGE / "charts.js").read_text(),
     }
-    html = (PAGE / "report.html").read_text()
-    for name, part in parts.items():
-        before, marker, after = html.partition(f"{{{{{name}}}}}")
-        assert marker, name
-        html = before + part + after
-    return html
+    # All at once, so that a part in which a marker stands is left as it is.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], (PAGE / "report.html").read_text())
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,0 +1,108 @@
+"""Several ranks: one run, the same gradients, and no rank that outlives the others."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from commands import REPOSITORY
+from reliability.forked_train import group_members
+from test_train import QUICK, metrics_of, run_train, weights_of
+
+TINY = [*QUICK, "trainer.max_epochs=1", "callback=none", "logger=csv"]
+
+
+def ranks(count: int) -> list[str]:
+    return [f"trainer.devices={count}", *(["trainer.strategy=ddp"] if count > 1 else [])]
+
+
+@pytest.mark.slow
+def test_ranks_give_the_gradients_and_the_evaluation_of_one(tmp_path: Path) -> None:
+    # A step of plain gradient descent moves the weights by the gradient. The autoencoder draws no noise.
+    quiet = ["posterior=delta", "objective=reconstruction", "optimizer=sgd", "optimizer.momentum=0"]
+    quiet += ["monitor.metric=val/distortion", "monitor.mode=min", "optimizer.lr=1e-4", "data.batch_size=60"]
+    for count in (1, 2, 3):
+        run = f"hydra.run.dir={tmp_path / str(count)}"
+        arguments = [*TINY, *quiet, *ranks(count), "trainer.max_epochs=-1", "trainer.max_steps=1", run]
+        chosen = {a.partition("=")[0]: a for a in arguments}
+        done = run_train(*chosen.values(), "+trainer.limit_train_batches=1", "data.eval_batch_size=50")
+        assert done.returncode == 0, done.stderr
+    one = weights_of(tmp_path / "1")
+    for count in (2, 3):
+        for name, value in weights_of(tmp_path / str(count)).items():
+            torch.testing.assert_close(value, one[name], rtol=0, atol=1e-6 * 1e-4 * 100, msg=name)
+        evaluated, expected = metrics_of(tmp_path / str(count)), metrics_of(tmp_path / "1")
+        for name in expected:
+            if name.startswith(("val/", "test/")) and expected[name] is not None:
+                assert evaluated[name] == pytest.approx(expected[name], rel=1e-6), name
+
+
+def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """A run of two ranks that is in training, in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        *TINY,
+        *ranks(2),
+        f"hydra.run.dir={folder}",
+        *arguments,
+    ]
+    chosen = {a.partition("=")[0]: a for a in command}
+    process = subprocess.Popen(
+        list(chosen.values()),
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def child_of(process: "subprocess.Popen[str]") -> int:
+    return next(pid for pid in group_members(process.pid) if pid != process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["first", "second"])
+def test_a_rank_that_is_killed_takes_the_run_down(victim: str, tmp_path: Path) -> None:
+    process = started(tmp_path / "run", "trainer.max_epochs=100000")
+    os.kill(process.pid if victim == "first" else child_of(process), signal.SIGKILL)
+    began = time.monotonic()
+    error = process.communicate(timeout=30)[1]
+    while group_members(process.pid):
+        assert time.monotonic() - began < 30
+        time.sleep(0.1)
+    if victim == "second":
+        assert process.returncode == 1, error
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert lines == ["error: rank 1 was killed by SIGKILL (out of memory, perhaps)"], error
+
+
+@pytest.mark.slow
+def test_the_error_of_a_rank_is_said_first(tmp_path: Path) -> None:
+    # Diverges in both ranks at once, and what one has seen both say.
+    done = run_train(*TINY, *ranks(2), "likelihood.sigma=1e-30", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 1
+    first = done.stderr.splitlines()[0]
+    assert re.match(r"error: .*the training has diverged at step 1 \(epoch 1, batch 0\): the distortion", first)
+
+
+@pytest.mark.slow
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(REPOSITORY / "train.py"), *TINY]
+    both = [subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert len(list(tmp_path.glob("runs/digits/*/metrics.json"))) == 2
