@@ -18,11 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
-from vae.error_line import error_line
+from vae.error_line import FULL_ERROR, error_line
 from vae.interruption import Interrupted
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-FULL_ERROR = "HYDRA_FULL_ERROR"
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 

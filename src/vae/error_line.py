@@ -1,6 +1,7 @@
 """From an exception to the one line that a user reads."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 
@@ -9,8 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
+WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
+"""Whether the user has asked for tracebacks in place of lines."""
+
 
 def error_line(error: BaseException, arguments: Sequence[str], config_name: str = "train") -> str:
+    """`error: ` and, in one line that can be printed, what is wrong."""
+    return "".join(c if c.isprintable() else "�" for c in _error_line(error, arguments, config_name))
+
+
+def _error_line(error: BaseException, arguments: Sequence[str], config_name: str) -> str:
     """One line that says what is wrong: the key, the value, and what is allowed.
 
     Args:
