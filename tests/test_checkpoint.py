@@ -4,7 +4,6 @@ import random
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -93,16 +92,15 @@ def test_where_all_are_damaged_it_says_so(tmp_path: Path) -> None:
     assert newest_undamaged(tmp_path / "empty") is None
 
 
-def test_no_single_flipped_bit_gives_other_numbers(tmp_path: Path) -> None:
+def test_every_single_flipped_bit_is_seen(tmp_path: Path) -> None:
     path = write(tmp_path / "last.ckpt")
     content, draw = path.read_bytes(), random.Random(0)
     for _ in range(300):
         damaged = bytearray(content)
         damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
-        # Without its magic word a seal is none, but then the rest is as torch wrote it.
-        with suppress(DamagedCheckpointError):
-            assert torch.equal(read_checkpoint(path)["state_dict"]["w"], CONTENT["state_dict"]["w"])
+        with pytest.raises(DamagedCheckpointError):
+            read_checkpoint(path)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from vae.checks import ConfigError
 
 MAGIC = b"vae-seal"
+SEALED = "sealed"
 DIGEST = 32
 BLOCK = 1 << 20
 
@@ -39,7 +40,8 @@ class SealedCheckpoints(TorchCheckpointIO):
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
         buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
+        # So that a file whose seal is gone is known to have had one.
+        torch.save(checkpoint | {SEALED: True}, buffer)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_sealed(partial, buffer.getbuffer())
@@ -72,7 +74,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     Raises:
         DamagedCheckpointError: the file does not match its seal, or is no checkpoint.
     """
-    check_seal(path)
+    has_seal = check_seal(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # what unpickling damaged bytes raises is of any type
@@ -80,11 +82,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one ({line})") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise DamagedCheckpointError(f"{path}: not a checkpoint (it holds no state_dict)")
+    if checkpoint.pop(SEALED, False) and not has_seal:
+        raise DamagedCheckpointError(f"{path}: a damaged checkpoint (its checksum is gone)")
     return checkpoint
 
 
-def check_seal(path: Path) -> None:
-    """Compare a file with its seal; one without a seal, written by something else, is left to `torch.load`.
+def check_seal(path: Path) -> bool:
+    """Compare a file with its seal; False for one without, as something else may have written it.
 
     Raises:
         DamagedCheckpointError: they differ.
@@ -96,7 +100,7 @@ def check_seal(path: Path) -> None:
         file.seek(length)
         seal = file.read()
         if not seal.startswith(MAGIC):
-            return
+            return False
         file.seek(0)
         digest = hashlib.blake2b(digest_size=DIGEST)
         while length > 0:
@@ -105,6 +109,7 @@ def check_seal(path: Path) -> None:
             length -= len(block)
     if seal != MAGIC + digest.digest():
         raise DamagedCheckpointError(f"{path}: a damaged checkpoint (it does not match its checksum)")
+    return True
 
 
 def newest_undamaged(folder: Path) -> Path | None:
