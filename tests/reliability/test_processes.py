@@ -15,6 +15,7 @@ from commands import REPOSITORY
 from reliability.forked_train import group_members
 from test_train import QUICK, metrics_of, run_train, weights_of
 
+ONE_STEP = [*QUICK[1:], "trainer.max_epochs=1", "+trainer.limit_train_batches=1", "callback=none", "logger=csv"]
 TINY = [*QUICK, "callback=none", "logger=csv"]
 
 

@@ -47,7 +47,7 @@ class MNIST(ImageDataModule):
         raw = self.path / self.set_name / "raw"
         try:
             stored = getattr(datasets, self.set_name)(str(self.path), train=train, download=download)
-        except (OSError, RuntimeError, AssertionError, ValueError, LookupError) as error:
+        except (OSError, RuntimeError, AssertionError, ValueError, LookupError, TypeError) as error:
             names = [Path(url).stem for url, _ in getattr(datasets, self.set_name).resources]
             if all((raw / name).is_file() for name in names):
                 part = "train" if train else "t10k"
