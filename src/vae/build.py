@@ -76,8 +76,8 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
 
 def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:
     """Refuse a model that is too large for the memory, before any of it is made."""
-    sizes = [config.latent_size, config.network, config.posterior, config.prior]
-    if max(_whole_numbers(OmegaConf.to_container(OmegaConf.create(sizes), resolve=True))) <= ORDINARY:
+    parts = [OmegaConf.to_container(config[part], resolve=True) for part in ("network", "posterior", "prior")]
+    if max(_whole_numbers([config.latent_size, *parts])) <= ORDINARY:
         return
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build_model(config, image_shape).parameters())

@@ -31,7 +31,7 @@ def test_ranks_give_the_gradients_and_the_evaluation_of_one(tmp_path: Path) -> N
     for rate in (0, 1):
         for count in (1, 2, 3):
             run = [f"hydra.run.dir={tmp_path / f'{rate}_{count}'}", f"optimizer.lr={rate}"]
-            done = run_train(*TINY, *quiet, *ranks(count), *run, "+trainer.limit_train_batches=1")
+            done = run_train(*ONE_STEP, *quiet, *ranks(count), *run)
             assert done.returncode == 0, done.stderr
     start, one = (torch.cat([v.flatten() for v in weights_of(tmp_path / f"{r}_1").values()]) for r in (0, 1))
     for count in (2, 3):
