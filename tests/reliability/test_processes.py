@@ -77,17 +77,23 @@ def child_of(process: "subprocess.Popen[str]") -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["first", "second"])
 def test_a_rank_that_is_killed_takes_the_run_down(victim: str, tmp_path: Path) -> None:
-    process = started(tmp_path / "run", "trainer.max_epochs=100000")
+    with started(tmp_path / "run", "trainer.max_epochs=100000") as process:
+        error = end(process, victim)
+    if victim == "second":
+        assert process.returncode == 1, error
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert lines == ["error: rank 1 was killed by SIGKILL (out of memory, perhaps)"], error
+
+
+def end(process: "subprocess.Popen[str]", victim: str) -> str:
+    """Kill a rank; what is said until no process is left, which is soon."""
     os.kill(process.pid if victim == "first" else child_of(process), signal.SIGKILL)
     began = time.monotonic()
     error = process.communicate(timeout=30)[1]
     while group_members(process.pid):
         assert time.monotonic() - began < 30
         time.sleep(0.1)
-    if victim == "second":
-        assert process.returncode == 1, error
-        lines = [line for line in error.splitlines() if line.startswith("error: ")]
-        assert lines == ["error: rank 1 was killed by SIGKILL (out of memory, perhaps)"], error
+    return error
 
 
 @pytest.mark.slow
