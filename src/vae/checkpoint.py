@@ -83,7 +83,9 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise DamagedCheckpointError(f"{path}: not a checkpoint (it holds no state_dict)")
     if checkpoint.pop(SEALED, False) and not has_seal:
-        raise DamagedCheckpointError(f"{path}: a damaged checkpoint (its checksum is gone)")
+        raise DamagedCheckpointError(
+            f"{path}: a damaged checkpoint (its checksum is gone; if you wrote it anew, drop its key {SEALED!r})"
+        )
     return checkpoint
 
 

@@ -14,6 +14,7 @@ from commands import REPOSITORY, call_command, run_command, train_quickly
 from offline_wandb import read_summaries
 from pictures_on_disk import write_celeba
 from vae import load_model
+from vae.checkpoint import SEALED
 from vae.data.digits import Digits
 from vae.evaluation.evaluate_run import remarks
 from vae.evaluation.result import Result
@@ -137,6 +138,8 @@ def broken(folder: Path, run: Path, how: str) -> Path:
     if how == "nan":
         content = torch.load(checkpoint, weights_only=True)
         content["state_dict"]["model.decoder.output.bias"][3] = math.nan
+        # Whoever writes a checkpoint anew vouches for it by leaving out that it was sealed.
+        del content[SEALED]
         torch.save(content, checkpoint)
     elif how == "other_architecture":
         edited = OmegaConf.load(config)
