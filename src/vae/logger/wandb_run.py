@@ -1,10 +1,19 @@
 """One W&B run for each run."""
 
-from typing import Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+LAUNCH_INPUTS = "wandb.sdk.launch.inputs.internal"
 
 
 class WandbRun(WandbLogger):
@@ -18,8 +27,33 @@ class WandbRun(WandbLogger):
         super().__init__(**options)
         self._wandb_init.pop("anonymous", None)
 
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "Run":
+        """The W&B run, which begins when it is first asked for."""
+        with _unless_launched():
+            return super().experiment
+
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """The config as nested plain values, by which W&B can filter and group, and not as one string a group."""
         plain = OmegaConf.to_container(OmegaConf.create(params), resolve=True)
         super().log_hyperparams(plain)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _unless_launched() -> Iterator[None]:
+    """Keep a run that begins from looking for inputs of W&B's launcher, if none can have been given.
+
+    To look for them W&B (0.31) imports its launcher and its public API, which takes a second; whoever gave
+    some has imported them.
+    """
+    from wandb.sdk.wandb_run import Run
+
+    apply = Run._detect_and_apply_job_inputs
+    if LAUNCH_INPUTS not in sys.modules:
+        Run._detect_and_apply_job_inputs = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Run._detect_and_apply_job_inputs = apply  # type: ignore[method-assign]

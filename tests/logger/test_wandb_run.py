@@ -1,0 +1,37 @@
+"""A W&B run begins without W&B's launcher, unless that has been used."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from wandb.sdk.wandb_run import Run
+
+from vae.logger.wandb_run import LAUNCH_INPUTS, WandbRun, _unless_launched
+
+
+def test_the_launcher_is_not_imported_for_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("wandb.sdk.launch")]:
+        monkeypatch.delitem(sys.modules, name)
+    logger = WandbRun(project="vae", save_dir=str(tmp_path), mode="offline", settings={"silent": True})
+    run = logger.experiment
+    try:
+        assert logger.experiment is run
+        assert LAUNCH_INPUTS not in sys.modules
+    finally:
+        run.finish()
+
+
+def test_inputs_given_to_the_launcher_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Run._detect_and_apply_job_inputs
+    monkeypatch.setitem(sys.modules, LAUNCH_INPUTS, ModuleType("launcher"))
+    with _unless_launched():
+        assert Run._detect_and_apply_job_inputs is apply
+
+
+def test_wandb_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Run._detect_and_apply_job_inputs
+    monkeypatch.delitem(sys.modules, LAUNCH_INPUTS, raising=False)
+    with _unless_launched():
+        assert Run._detect_and_apply_job_inputs is not apply
+    assert Run._detect_and_apply_job_inputs is apply
