@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vae.cli import command, resume_arguments
+from vae.collection import without_search
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,17 +15,18 @@ if TYPE_CHECKING:
 def train(config: "DictConfig") -> float | None:
     """Compose, instantiate, fit, evaluate the best checkpoint; return the metric that a sweep maximises."""
     # Here and not above, so that `python train.py --help` need not wait for torch.
-    from hydra.utils import instantiate
-    from lightning import seed_everything
-    from omegaconf import OmegaConf
+    with without_search():
+        from hydra.utils import instantiate
+        from lightning import seed_everything
+        from omegaconf import OmegaConf
 
-    from vae.build import build_module, build_trainer, hide_unused_gpus
-    from vae.data.memory import share_images
-    from vae.distributed import children_run_this_config, end_with_parent, is_child
-    from vae.execution import set_matmul_precision
-    from vae.interruption import signals_interrupt
-    from vae.origin import origin
-    from vae.run import RunDirectory, closing_lines, finish_loggers
+        from vae.build import build_module, build_trainer, hide_unused_gpus
+        from vae.data.memory import share_images
+        from vae.distributed import children_run_this_config, end_with_parent, is_child
+        from vae.execution import set_matmul_precision
+        from vae.interruption import signals_interrupt
+        from vae.origin import origin
+        from vae.run import RunDirectory, closing_lines, finish_loggers
 
     started = time.monotonic()
     if is_child():

@@ -1,8 +1,11 @@
 """Memory between the jobs that one process runs one after the other."""
 
-import atexit
 import gc
 import sys
+
+from vae.collection import exempt_what_is_alive
+
+_after_a_job = False
 
 
 def give_back_memory() -> None:
@@ -11,11 +14,11 @@ def give_back_memory() -> None:
     Looking through every object of torch, Lightning and W&B takes a third of a second. What is alive after the
     first job, those libraries above all, is therefore exempt from the search after each later job.
     """
+    global _after_a_job
     gc.collect()
-    if gc.get_freeze_count() == 0:
-        gc.freeze()
-        # The interpreter's own search at its end should find them.
-        atexit.register(gc.unfreeze)
+    if not _after_a_job:
+        exempt_what_is_alive()
+        _after_a_job = True
     _empty_gpu_caches()
 
 
@@ -27,9 +30,11 @@ def _empty_gpu_caches() -> None:
 
 def give_back_everything() -> None:
     """Free the images, too: there are no more jobs in this process."""
+    global _after_a_job
     # Not imported here: a sweep whose jobs are in other processes has no images, and no need of torch.
     if memory := sys.modules.get("vae.data.memory"):
         memory.forget_images()
     gc.unfreeze()
+    _after_a_job = False
     gc.collect()
     _empty_gpu_caches()
