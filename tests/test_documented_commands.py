@@ -1,0 +1,59 @@
+"""Each command line in README.md and docs composes: no renamed key, no quotes that a shell or Hydra takes away."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from commands import REPOSITORY
+from vae.cli import CONF
+
+CONFIGS = {
+    "train.py": "train",
+    "vae.evaluate": "evaluate",
+    "vae.sample": "sample",
+    "vae.features": "features",
+    "vae.reproduce": "reproduce",
+}
+
+
+def documented_commands() -> list[str]:
+    """All that begin with python, in code blocks and between backquotes."""
+    found = []
+    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
+        text = page.read_text().replace("\\\n", " ")
+        commands = re.findall(
+            r"(?:^|`)(?:[A-Z_]+=\S+ )*python (?:-m )?((?:train\.py|vae\.\w+)\b[^`\n]*)", text, re.MULTILINE
+        )
+        found += [f"{page.name}: {command}" for command in commands]
+    return found
+
+
+def overrides_of(command: str) -> list[str]:
+    """Its arguments without flags; what the reader is to fill in stands for a word."""
+    _, *arguments = shlex.split(re.sub(r"…|<[^>]*>", "x", command), comments=True)
+    return [argument for argument in arguments if not argument.startswith("-") and "=" in argument]
+
+
+@pytest.mark.parametrize("documented", sorted(set(documented_commands())))
+def test_a_documented_command_composes(documented: str) -> None:
+    command = documented.partition(": ")[2]
+    program = command.split()[0]
+    if program not in CONFIGS:
+        pytest.skip(f"{program} is no Hydra command")
+    first = []
+    for override in OverridesParser.create().parse_overrides(overrides_of(command)):
+        if override.is_sweep_override() and override.is_choice_sweep():
+            first.append(f"{override.get_key_element()}={next(override.sweep_string_iterator())}")
+        elif not override.is_sweep_override():
+            first.append(override.input_line)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose(CONFIGS[program], [line for line in first if line is not None])
+
+
+def test_there_are_documented_commands() -> None:
+    assert len(documented_commands()) > 30
+    assert {Path(command.split()[1]).name for command in documented_commands()} >= set(CONFIGS)
