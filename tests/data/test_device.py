@@ -1,10 +1,14 @@
 """Where the images are kept. `meta` stands in for a GPU: it has shapes and a name, and no content."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 
+from vae.build import build_module, build_trainer
 from vae.checks import ConfigError
 from vae.data import image_data
 from vae.data.digits import Digits
@@ -26,7 +30,12 @@ TRAIN_BYTES = (1797 - 360) * 64
 
 @pytest.mark.parametrize(
     ("free", "option", "expected"),
-    [(2 * TRAIN_BYTES, "auto", "meta"), (2 * TRAIN_BYTES - 1, "auto", "cpu"), (1 << 40, "cpu", "cpu")],
+    [
+        (2 * TRAIN_BYTES, "auto", "meta"),
+        (2 * TRAIN_BYTES - 1, "auto", "cpu"),
+        (TRAIN_BYTES, "gpu", "meta"),
+        (1 << 40, "cpu", "cpu"),
+    ],
 )
 def test_on_the_device_where_it_fits(
     monkeypatch: pytest.MonkeyPatch, free: int, option: str, expected: str
@@ -49,8 +58,30 @@ def test_a_device_without_known_memory_is_not_used() -> None:
     assert image_data.free_bytes(META) == 0
 
 
+def test_images_that_do_not_fit_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.device=gpu: must be auto or cpu, as the images take up 0\.00 GB"
+    ):
+        _digits(monkeypatch, TRAIN_BYTES - 1, "gpu").train_dataloader()
+
+
+def test_no_gpu_to_keep_images_on(composed: Callable[..., DictConfig]) -> None:
+    config = composed(
+        "data.device=gpu", "trainer.accelerator=cpu", "logger=none", "callback=none", "latent_size=2"
+    )
+    data = instantiate(config.data)
+    with pytest.raises(ConfigError, match=r"data\.device=gpu: must be auto or cpu where training runs on the CPU"):
+        build_trainer(config).fit(build_module(config, data), data)
+
+
+def test_what_was_trained_from_a_gpu_is_evaluated_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _digits(monkeypatch, 0, "gpu")
+    data.trainer.strategy.root_device = torch.device("cpu")  # type: ignore[union-attr, misc]
+    assert next(iter(data.test_dataloader())).image.device.type == "cpu"
+
+
 def test_impossible_option() -> None:
-    with pytest.raises(ConfigError, match=r"data.device=tpu: must be one of auto, cpu"):
+    with pytest.raises(ConfigError, match=r"data.device=tpu: must be one of auto, cpu, gpu"):
         Digits(device="tpu")
 
 

@@ -109,7 +109,7 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: of the order and noise of the training batches.
         split_seed: of the validation split; apart from `seed`, so that runs over seeds share their splits.
         device: `auto` to keep the images on the GPU that trains where they take up at most half of its free
-            memory; `cpu` to send each batch there.
+            memory; `gpu` to train only with them there, whatever they take up; `cpu` to send each batch there.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.binarize = check_choice("data.binarize", binarize, ("none", "threshold", "dynamic"))
         self.seed = check_int("seed", seed, minimum=0)
         self.split_seed = check_int("data.split_seed", split_seed, minimum=0)
-        self.device = check_choice("data.device", device, ("auto", "cpu"))
+        self.device = check_choice("data.device", device, ("auto", "cpu", "gpu"))
         self.subsets: dict[str, ImageSubset] = {}
         # What was read from files; the jobs of a sweep share it, see memory.py.
         self.memory: dict[str, Any] = {}
@@ -190,6 +190,8 @@ class ImageDataModule(LightningDataModule, ABC):
         return members[order[size:].sort()[0]], members[order[:size].sort()[0]]
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        if self.device == "gpu":
+            self._check_gpu(self.subsets["train"].source.images)
         return self._loader("train", TrainBatches, self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -214,12 +216,23 @@ class ImageDataModule(LightningDataModule, ABC):
         """The subset with its images on the training device if they fit there, and else as it is."""
         images, labels, _ = subset.source
         device = self._training_device()
-        key = images.data_ptr()
-        if key not in self._on_device and device.type != "cpu" and images.nbytes <= free_bytes(device) / 2:
+        key, share = images.data_ptr(), 1 if self.device == "gpu" else 2
+        if key not in self._on_device and device.type != "cpu" and images.nbytes <= free_bytes(device) / share:
             self._on_device[key] = images.to(device)
         if key not in self._on_device:
             return subset
         return ImageSubset(ImageSet(self._on_device[key], labels.to(device)), subset.members)
+
+    def _check_gpu(self, images: Tensor) -> None:
+        """Refuse to train with images that are not on a GPU."""
+        device = self._training_device()
+        if device.type == "cpu":
+            raise ConfigError("data.device=gpu: must be auto or cpu where training runs on the CPU")
+        if images.data_ptr() not in self._on_device and images.nbytes > (free := free_bytes(device)):
+            raise ConfigError(
+                f"data.device=gpu: must be auto or cpu, as the images take up {images.nbytes / 1e9:.2f} GB,"
+                f" of {free / 1e9:.2f} GB that are free on {device}"
+            )
 
     def _training_device(self) -> torch.device:
         if self.device == "cpu" or self.trainer is None:
