@@ -104,6 +104,7 @@ def test_the_comparison_is_of_all_seeds_and_shows_failures(tiny: Path, tmp_path:
     assert "| narrow | nll | 12.50 | 10.00 | +2.50 | -14.50 | 2 of 2 | 2.12 | 1 |" in page
     assert "| learned | nll | 20.00 ± 0.50 | – | – | -22.00 | 1 of 2 |" in page
     assert "- learned, seed 1: failed (out of memory)" in page
+    assert f"train: `{' '.join(table.train)}`." in page
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ def compare(table: Table, folder: Path, seeds: list[int], command: str) -> Found
         "title": table.title,
         "schedule": table.schedule,
         "command": command,
+        "train": table.train,
+        "evaluate": table.evaluate,
         "rows": rows,
     }
 
@@ -92,7 +94,9 @@ def markdown(found: Found) -> str:
     more = (
         "± is the standard error over images, spread the standard deviation over seeds, seconds are of training."
     )
-    return "\n".join([f"# {found['title']}", "", f"{words} {more}", "", *table, "", *notes]).rstrip() + "\n"
+    common = [f"{of}: `{' '.join(found[of])}`." for of in ("train", "evaluate") if found[of]]
+    page = [f"# {found['title']}", "", " ".join([words, more, *common]), "", *table, "", *notes]
+    return "\n".join(page).rstrip() + "\n"
 
 
 def _line(row: Found, also: list[str], published: list[str]) -> list[str]:
