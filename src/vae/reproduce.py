@@ -20,6 +20,7 @@ def main(config: "DictConfig") -> None:
     from vae.files import write_atomically
     from vae.reproduction.cells import evaluate_cells, train_cells
     from vae.reproduction.comparison import compare, markdown, to_json
+    from vae.reproduction.picture import table_figure
     from vae.reproduction.table import read_table
 
     table = read_table(config.table, config.schedule, config.rows)
@@ -34,6 +35,7 @@ def main(config: "DictConfig") -> None:
     page = Path(config.results) / f"{table.stem}.md"
     write_atomically(page.with_suffix(".json"), to_json(found))
     write_atomically(page, markdown(found))
+    table_figure(found).savefig(page.with_suffix(".png"))
     print(markdown(found))
     print(page)
     if status or failed:

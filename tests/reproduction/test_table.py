@@ -11,6 +11,7 @@ from commands import REPOSITORY, run_command
 from vae.checks import ConfigError
 from vae.cli import CONF
 from vae.reproduction.comparison import compare, markdown
+from vae.reproduction.picture import table_figure
 from vae.reproduction.table import read_table
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import make_job
@@ -81,6 +82,7 @@ def _fake_run(folder: SweepDirectory, line: str, nll: float | None) -> None:
             return
         (job.path / "metrics.json").write_text(json.dumps({"epochs": 1}))
         measured = {"test/nll": nll, "test/nll_stderr": 0.5, "test/elbo": -nll - 2}
+        measured |= {"test/nll_k": 50.0, "test/nll_at_1": nll + 2, "test/nll_at_10": nll + 1}
         (job.path / "evaluation.json").write_text(json.dumps({"metrics": measured}))
         (job.path / ".hydra").mkdir()
         (job.path / ".hydra" / "origin.json").write_text('{"commit": "abc", "device": "one CPU"}')
@@ -100,11 +102,19 @@ def test_the_comparison_is_of_all_seeds_and_shows_failures(tiny: Path, tmp_path:
     assert narrow["spread"] == pytest.approx(4.5**0.5)
     assert (learned["ours"], learned["spread"], bound["ours"]) == (20.0, None, -22.0)
     assert learned["runs"][1] == {"seed": 1, "state": "failed", "reason": "out of memory"}
+    assert narrow["runs"][0]["nll_at"] == {"1": 13.0, "10": 12.0, "50": 11.0}
     page = markdown(found)
     assert "| narrow | nll | 12.50 | 10.00 | +2.50 | -14.50 | 2 of 2 | 2.12 | 1 |" in page
     assert "| learned | nll | 20.00 ± 0.50 | – | – | -22.00 | 1 of 2 |" in page
     assert "- learned, seed 1: failed (out of memory)" in page
     assert f"train: `{' '.join(table.train)}`." in page
+    rows, curves = table_figure(found).axes
+    assert [label.get_text() for label in rows.get_yticklabels()] == ["narrow", "learned", "learned bound"]
+    ours = [container.lines[0].get_xdata().item() for container in rows.containers]
+    assert ours == [11.0, 14.0, 20.0, -22.0]
+    # Of the first seed that has it; the bound has none.
+    assert [list(line.get_ydata()) for line in curves.lines] == [[13.0, 12.0, 11.0], [22.0, 21.0, 20.0]]
+    assert list(curves.lines[0].get_xdata()) == [1, 10, 50]
 
 
 @pytest.mark.slow

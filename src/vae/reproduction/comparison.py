@@ -60,11 +60,19 @@ def _run(job: JobDirectory, table: Table, row: Row) -> Found:
         "value": measured.get(f"test/{row.measure}"),
         "stderr": measured.get(f"test/{row.measure}_stderr"),
         "also": {name: measured.get(f"test/{name}") for name in table.also},
+        "nll_at": _nll_at(measured) if row.measure == "nll" else {},
         "epochs": metrics["epochs"],
         "seconds": job.record().get("seconds"),
         "device": origin.get("device"),
         "commit": origin.get("commit"),
     }
+
+
+def _nll_at(measured: dict[str, float]) -> dict[str, float]:
+    """The estimate by its number of draws, up to all of them."""
+    start = "test/nll_at_"
+    at = {name.removeprefix(start): value for name, value in measured.items() if name.startswith(start)}
+    return at | {str(round(measured["test/nll_k"])): measured["test/nll"]} if at else {}
 
 
 def markdown(found: Found) -> str:

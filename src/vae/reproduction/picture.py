@@ -1,0 +1,62 @@
+"""A table as a picture: results/<table>.png."""
+
+from typing import TYPE_CHECKING, Any
+
+from vae.reproduction.comparison import Found
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PUBLISHED = {"paper": ("D", "the paper's"), "later": ("s", "later ones'")}
+
+
+def table_figure(found: Found) -> "Figure":
+    """Every row's numbers, one mark a seed, beside the published; for the NLL also how it falls with the draws.
+
+    The second panel tells k inside the logarithm from k outside: a bound with k inside is at its best with many
+    draws and may be poor with one, as q(z|x) was never asked to be good alone.
+    """
+    from matplotlib.figure import Figure
+
+    firsts = [(row["name"], row["runs"][0].get("nll_at")) for row in found["rows"]]
+    curves = [(name, nll_at) for name, nll_at in firsts if nll_at]
+    height = max(2.2, 0.22 * len(found["rows"]) + 0.9)
+    figure = Figure(figsize=(6.5 if curves else 4.5, height), dpi=150, layout="constrained")
+    panels = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+    _draw_rows(panels[0], found)
+    if curves:
+        _draw_curves(panels[1], curves)
+    return figure
+
+
+def _draw_rows(axes: "Axes", found: Found) -> None:
+    rows = found["rows"]
+    for place, row in enumerate(rows):
+        for run in row["runs"]:
+            if run.get("value") is not None:
+                axes.errorbar(run["value"], place, xerr=run["stderr"], fmt="o", color=f"C{place % 10}", ms=4)
+    for key, (marker, label) in PUBLISHED.items():
+        known = [(row[key], place) for place, row in enumerate(rows) if row[key] is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), marker, color="0.5", ms=4, mfc="none", label=label)
+            axes.legend(fontsize=6)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=7)
+    axes.invert_yaxis()
+    axes.grid(axis="x", linewidth=0.3)
+    axes.tick_params(axis="x", labelsize=7)
+    units = {"nll": "nll, nats per image"}
+    axes.set_xlabel(
+        ", ".join(units.get(name, name) for name in dict.fromkeys(r["measure"] for r in rows)), fontsize=8
+    )
+
+
+def _draw_curves(axes: "Axes", curves: list[tuple[str, dict[str, Any]]]) -> None:
+    for place, (_, at) in enumerate(curves):
+        draws = sorted(at, key=int)
+        axes.plot([int(k) for k in draws], [at[k] for k in draws], ".-", color=f"C{place % 10}", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("draws in the estimate of log p(x)", fontsize=8)
+    axes.set_ylabel("nats per image", fontsize=8)
+    axes.grid(linewidth=0.3)
+    axes.tick_params(labelsize=7)
