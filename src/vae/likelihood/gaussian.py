@@ -48,13 +48,14 @@ class GaussianLearned(nn.Module):
 
     Args:
         image_shape: (C, H, W).
-        init_sigma: σ at the start.
+        init_sigma: σ at the start. Above the spread of the data nothing is encoded until σ has come down, and latents that
+            collapsed may not come back; hence the default.
         min_sigma: the lower bound, below `init_sigma`.
     """
 
     support = "real"
 
-    def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.5, min_sigma: float = 0.01):
+    def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.01):
         super().__init__()
         self.param_shape = image_shape
         self.raw_sigma = nn.Parameter(torch.tensor(raw_from_sigma(init_sigma, min_sigma)))
@@ -88,7 +89,7 @@ class GaussianPerPixel(nn.Module):
 
     support = "real"
 
-    def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.5, min_sigma: float = 0.05):
+    def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.05):
         super().__init__()
         channels, height, width = image_shape
         self.param_shape = (2 * channels, height, width)
