@@ -48,8 +48,8 @@ class GaussianLearned(nn.Module):
 
     Args:
         image_shape: (C, H, W).
-        init_sigma: σ at the start. Above the spread of the data nothing is encoded until σ has come down, and latents that
-            collapsed may not come back; hence the default.
+        init_sigma: σ at the start. Above the spread of the data nothing is encoded until σ has come down, and
+            latents that collapsed may not come back; hence the default.
         min_sigma: the lower bound, below `init_sigma`.
     """
 
