@@ -85,7 +85,11 @@ class RunDirectory:
         Raises:
             ConfigError: the directory was copied or moved.
         """
-        began = Path(self.config().paths.run)
+        paths = self.config().paths
+        if OmegaConf.is_interpolation(paths, "run"):
+            # Hydra's own copy of the config: the run ended before it had saved a resolved one.
+            return
+        began = Path(paths.run)
         if began.resolve() != self.path.resolve():
             raise ConfigError(
                 f"{self.path}: this run was copied or moved from {began}, where alone it can be resumed"
@@ -95,12 +99,25 @@ class RunDirectory:
     def save_newer_keys(self) -> None:
         """Save what `config` adds, for Hydra, which reads the file itself when a run is resumed.
 
+        Of a run that ended before it had saved a resolved config, that is also its name, which Hydra would not
+        know: it comes from the choice of data, of which the file says nothing.
+
         Raises:
             ConfigError: see `config`.
         """
         complete = self.config()
+        if OmegaConf.is_interpolation(complete, "name"):
+            complete.name = self._chosen_data() or complete.data._target_.rpartition(".")[2].lower()
         if complete != OmegaConf.load(self.config_file):
             write_atomically(self.config_file, OmegaConf.to_yaml(complete))
+
+    def _chosen_data(self) -> str | None:
+        """What was typed behind `data=`, if Hydra got as far as writing it down."""
+        try:
+            chosen = OmegaConf.load(self.config_file.with_name("hydra.yaml"))
+            return OmegaConf.select(chosen, "hydra.runtime.choices.data")
+        except (OSError, yaml.YAMLError, OmegaConfBaseException):
+            return None
 
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
