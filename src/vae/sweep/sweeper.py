@@ -111,7 +111,7 @@ class SweepBase(Sweeper):
         one which dies again has nobody else to blame, and has failed.
         """
         check_devices(self.config)
-        check_launcher(self.config.hydra.runtime.choices.get("hydra/launcher"), self.config.hydra.launcher)
+        check_launcher(self._launcher_name(), self.config.hydra.launcher)
         left = [job for job in jobs if self.folder.job(job.name).state() not in ("done", "pruned")]
         self.progress.expect(left)
         suspects = []
@@ -131,13 +131,17 @@ class SweepBase(Sweeper):
             if error is not None:
                 self.folder.job(job.name).finish("failed", f"its process died ({type(error).__name__})")
 
+    def _launcher_name(self) -> str | None:
+        return self.config.hydra.runtime.choices.get("hydra/launcher")
+
     def _attempts(self, jobs: Sequence[Job]) -> int:
         return sum(self.folder.job(job.name).record().get("attempts", 0) for job in jobs)
 
     def _launch_once(self, grid: Grid, jobs: Sequence[Job]) -> Exception | None:
         shared = [*grid.constants, f"hydra.sweep.dir='{self.folder.path}'"]
         overrides = [[*shared, *job.overrides(), f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
-        size = self.max_batch_size or len(jobs)
+        # In process one at a time, as Hydra keeps the config of each job (1,600 objects) until a launch ends.
+        size = 1 if self._launcher_name() == "basic" else self.max_batch_size or len(jobs)
         try:
             for first in range(0, len(jobs), size):
                 self.launcher.launch(overrides[first : first + size], initial_job_idx=first)
@@ -147,7 +151,7 @@ class SweepBase(Sweeper):
 
     def _wait_for_others(self, jobs: Sequence[Job]) -> None:
         """Let a launcher that goes on with the others (joblib does not) do so before they are launched again."""
-        if self.config.hydra.runtime.choices.get("hydra/launcher") == "joblib":
+        if self._launcher_name() == "joblib":
             return
         states, since = self.folder.states(jobs), time.monotonic()
         while {"waiting", "running"} & set(states.values()):
@@ -161,7 +165,7 @@ class SweepBase(Sweeper):
         """See the jobs end that still run, Ray's because they do not hear of Ctrl-C; SLURM's are to go on."""
         if ray := sys.modules.get("ray"):
             ray.shutdown()
-        if self.config.hydra.runtime.choices.get("hydra/launcher") == "submitit_slurm":
+        if self._launcher_name() == "submitit_slurm":
             return
         deadline = time.monotonic() + 10
         while "running" in self.folder.states(self.folder.jobs()).values() and time.monotonic() < deadline:
