@@ -130,7 +130,8 @@ def build_trainer(config: DictConfig) -> Trainer:
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
     _check_clipping(config)
-    callbacks = present(instantiate(config.callback, _convert_="all"))
+    _check_best(config)
+    callbacks = present(_last_to_the_end(instantiate(config.callback, _convert_="all")))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     try:
@@ -156,6 +157,20 @@ def _check_clipping(config: DictConfig) -> None:
             f"trainer.gradient_clip_val={clips}: with trainer.precision={config.trainer.precision} it needs"
             " optimizer.fused=false"
         )
+
+
+def _check_best(config: DictConfig) -> None:
+    """best.ckpt is one file, which each of several best would overwrite, the last of them for good."""
+    kept = OmegaConf.select(config, "callback.best.save_top_k", default=1)
+    if kept != 1:
+        raise ConfigError(
+            f"callback.best.save_top_k={kept}: must be 1; callback=top has callback.top.save_top_k for it"
+        )
+
+
+def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
+    """Let last.ckpt be written after every other callback, so that it holds their state after the same epoch."""
+    return {name: callbacks[name] for name in sorted(callbacks, key=lambda name: name == "last")}
 
 
 def hide_unused_gpus(trainer: Trainer) -> None:

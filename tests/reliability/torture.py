@@ -8,9 +8,9 @@ time, or SIGKILL or an exception at a random call of a function of the run. Then
 
 import functools
 import importlib
-import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 
 from reliability.forked_train import Forked, group_members, preload, start
 
@@ -66,6 +67,7 @@ CONFIGURATIONS = {
         "monitor.mode=min",
         "sweep_metric=val/distortion",
     ],
+    "best_three": ["callback=top", "callback.pictures=null", "optimizer.lr=0.05", "trainer.max_epochs=8"],
     "early_stopping": ["callback=none", STOP_EARLY, "trainer.max_epochs=9"],
     "learned_sigma_clipped": [
         "callback=default",
@@ -80,6 +82,7 @@ CONFIGURATIONS = {
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PLACES = {
+    "config": "vae.run:RunDirectory.write_config",
     "training": "vae.module:VAEModule.training_step",
     "validation": "vae.module:VAEModule.validation_step",
     "test": "vae.module:VAEModule.test_step",
@@ -175,19 +178,21 @@ def _wait_or(process: Forked, seconds: float) -> None:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """All that must be equal: both checkpoints to the last bit, the numbers, the rows."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+    """All that must be equal: the checkpoints to the last bit, the numbers byte for byte, the rows, the name."""
+    metrics = (folder / "metrics.json").read_text()
+    checkpoints = {path.name for path in folder.glob("checkpoints/*.ckpt")} - {"previous.ckpt"}
     return {
-        "metrics.json": {**metrics, "seconds": 0},
+        "name": OmegaConf.load(folder / ".hydra" / "config.yaml").name,
+        "metrics.json": re.sub(r'"seconds": [0-9.]+', "", metrics),
         "metrics.csv": (folder / "metrics.csv").read_text(),
-        **{name: _plain(_checkpoint(folder, name), str(folder.resolve())) for name in ("best", "last")},
+        **{name: _plain(_checkpoint(folder, name), str(folder.resolve())) for name in sorted(checkpoints)},
         "images": {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("images/**/*.png")},
         "left over": [str(p) for p in folder.rglob("*.partial")],
     }
 
 
 def _checkpoint(folder: Path, name: str) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
 
 
 def _plain(value: Any, folder: str) -> Any:
