@@ -26,6 +26,13 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
 
+def _in_first_rank(value: str) -> str | None:
+    return value if os.environ.get("SLURM_PROCID", "0") == "0" else None
+
+
+OmegaConf.register_new_resolver("in_first_rank", _in_first_rank, replace=True)
+
+
 def _devices(question: str, *arguments: object) -> int:
     # Only asked by launchers that need it: the answer needs torch.
     from vae.sweep import devices

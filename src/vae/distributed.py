@@ -86,4 +86,9 @@ def children_run_this_command() -> Iterator[None]:
 def rerun_arguments(run: Path) -> list[str]:
     """Hydra's arguments with which train.py works on a run's saved config, in that run's directory."""
     run = run.absolute()
-    return [f"--config-path={run / '.hydra'}", "--config-name=config", f"hydra.run.dir='{run}'"]
+    return [
+        f"--config-path={run / '.hydra'}",
+        "--config-name=config",
+        "hydra/job_logging=stdout",
+        f"hydra.run.dir='{run}'",
+    ]

@@ -112,3 +112,28 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> No
     both = [subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]
     assert len(list(tmp_path.glob("runs/digits/*/metrics.json"))) == 2
+
+
+def written(records: Path, below: Path) -> list[set[str]]:
+    """The files below a folder that each process has written."""
+    files = [set(file.read_text().splitlines()) for file in records.iterdir()]
+    return [found for each in files if (found := {path for path in each if path.startswith(f"{below}/")})]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["ranks", "jobs"])
+def test_no_two_processes_write_one_file(who: str, tmp_path: Path) -> None:
+    records, run = tmp_path / "records", tmp_path / "run"
+    records.mkdir()
+    if who == "jobs":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    joblib = ["-m", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={run}"]
+    command = joblib if who == "jobs" else [*ranks(2), f"hydra.run.dir={run}"]
+    audited = f"{REPOSITORY / 'src'}:{Path(__file__).parent / 'audit'}"
+    done = run_train(*command, *QUICK, PYTHONPATH=audited, AUDIT_RECORDS=str(records))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = written(records, run)
+    assert len([path for each in found for path in each if path.endswith("last.ckpt.partial")]) == (
+        2 if who == "jobs" else 1
+    )
+    assert sum(map(len, found)) == len(set.union(*found)), found

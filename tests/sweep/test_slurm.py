@@ -112,6 +112,8 @@ def test_slurm_starts_the_ranks_of_a_job(pruned: bool, cluster: dict[str, str], 
         ranks = [record for record in found if Path(record["config"]["paths"]["run"]).name == job]
         assert {(record["rank"], record["world_size"]) for record in ranks} == {(0, 2), (1, 2)}
         assert ranks[0]["config"] == ranks[1]["config"]
+        # The first rank's resolved config, which no other has written over.
+        assert "${" not in (path / job / ".hydra" / "config.yaml").read_text()
         assert ranks[0]["environment"]["SLURM_PROCID"] != ranks[1]["environment"]["SLURM_PROCID"]
         assert len(list((path / job / "wandb").glob("offline-run-*"))) == 1
         assert summary_of(path)[job]["status"] == ("pruned" if pruned else "done")
