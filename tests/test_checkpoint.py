@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and damage is seen."""
 
+import os
 import random
 import resource
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vae import checkpoint
 from vae.checkpoint import (
     DamagedCheckpointError,
     SealedCheckpoints,
@@ -101,6 +103,29 @@ def test_every_single_flipped_bit_is_seen(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DamagedCheckpointError):
             read_checkpoint(path)
+
+
+def test_it_is_on_the_disk_and_verified_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = write(tmp_path / "last.ckpt", 1)
+    done: list[tuple[str, int]] = []
+
+    def note(module: object, name: str) -> None:
+        function = getattr(module, name)
+
+        def noted(*args: object) -> object:
+            done.append((name, torch.load(last, weights_only=True)["global_step"]))
+            return function(*args)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(os, "fsync")
+    note(checkpoint, "check_seal")
+    note(checkpoint, "_keep_predecessor")
+    write(last, 2)
+    # The second fsync is of the folder, that is, of the names.
+    assert done == [("fsync", 1), ("check_seal", 1), ("_keep_predecessor", 1), ("fsync", 2)]
 
 
 @pytest.fixture

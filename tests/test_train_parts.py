@@ -81,3 +81,10 @@ def test_the_encoder_sees_corrupted_images_and_the_likelihood_scores_clean_ones(
     # The callback that counts parameters encodes an image of its own.
     assert len(scored) == sum(bool((x == 0.25).all()) for x in seen)
     assert all(x.std() > 0.1 for x in scored)
+
+
+def test_deterministic_algorithms_are_demanded_and_then_no_more(composed: Composed) -> None:
+    fitted(composed, "trainer.deterministic=true")
+    assert torch.are_deterministic_algorithms_enabled()
+    build_trainer(composed(*QUICK, *QUIET))
+    assert not torch.are_deterministic_algorithms_enabled()
