@@ -4,93 +4,30 @@ Says `ready`, and then for each line that it is sent trains an epoch and says it
 several of these can take turns without sharing a process's memory or settings.
 
 * framework: `train.py`'s own objects, with all its logging and callbacks on; compiled: the same with compile=true;
+  one_process: the same with trainer.devices=1, where the framework has more;
 * bare: a loop over a float tensor in memory with the same fused Adam, the limit for any framework. Of the MLP it
   is the model as one would write it by hand, of the others the framework's own model and objective;
+* bare_ddp: that loop in two processes, its model inside torch's DistributedDataParallel;
 * textbook: a DataLoader over torchvision's MNIST with ToTensor for each image;
 * pythae: that library's trainer with the same MLP.
 """
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from benchmarks.bare import Epoch, PlainVAE, bare, bare_ddp, trained, training_images
 from benchmarks.workload import WORKLOADS, Workload, composed
-from vae.build import build_model, build_module, build_trainer, hide_unused_gpus
+from vae.build import build_module, build_trainer, hide_unused_gpus
 from vae.cli import quiet_libraries
-
-Epoch = Callable[[], int]
-"""Trains an epoch, and returns its number of steps."""
-
-
-class PlainVAE(nn.Module):
-    """784-400-20 as a beginner's script would have it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.latent = nn.Linear(784, 400), nn.Linear(400, 40)
-        self.back, self.output = nn.Linear(20, 400), nn.Linear(400, 784)
-
-    def loss(self, x: Tensor) -> Tensor:
-        """−ELBO with the closed-form KL, one draw."""
-        mean, log_variance = self.latent(F.relu(self.hidden(x))).chunk(2, 1)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        logits = self.output(F.relu(self.back(z)))
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-        return (cross_entropy + kl) / len(x)
-
-
-def trained(loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, batches: Iterable[Tensor]) -> int:
-    """Train on the batches in a plain loop."""
-    steps = 0
-    for x in batches:
-        optimizer.zero_grad()
-        loss(x).backward()
-        optimizer.step()
-        steps += 1
-    return steps
-
-
-def training_images(workload: Workload, folder: Path) -> Tensor:
-    """What the framework trains on, as floats in memory."""
-    data = instantiate(composed(workload, folder).data)
-    data.prepare_data()
-    data.setup()
-    return data.images("train", len(data.subsets["train"]))[0]
-
-
-def bare(workload: Workload, folder: Path) -> Epoch:
-    """A loop over a float tensor in memory, shuffled, without the incomplete batch (as the framework)."""
-    config = composed(workload, folder, "data.binarize=none")
-    x, size = training_images(workload, folder), config.data.batch_size
-    if "network.hidden_sizes=[400]" in workload.overrides:
-        plain = PlainVAE()
-        x, parameters, loss = x.flatten(1), plain.parameters(), plain.loss
-    else:
-        model, objective = build_model(config, tuple(x.shape[1:])), instantiate(config.objective)
-        parameters, needs = model.parameters(), objective.needs
-        binarize = "data.binarize=dynamic" in workload.overrides
-
-        def loss(x: Tensor) -> Tensor:
-            x = torch.bernoulli(x) if binarize else x
-            q = model.encode(x)
-            terms = model.terms(x, q, objective.draws, needs.kl, needs.latent_kl, needs.path, objective.chunk)
-            return objective(terms, 0)
-
-    optimizer = torch.optim.Adam(parameters, 1e-3, fused=True)
-
-    def epoch() -> int:
-        order = torch.randperm(len(x))[: len(x) // size * size]
-        return trained(loss, optimizer, (x[rows] for rows in order.split(size)))
-
-    return epoch
+from vae.distributed import CHILD, end_with_parent, is_child
 
 
 def textbook(workload: Workload, folder: Path) -> Epoch:
@@ -148,7 +85,17 @@ def pythae(workload: Workload, folder: Path) -> Epoch:
     return epoch
 
 
-OTHERS: dict[str, Callable[[Workload, Path], Epoch]] = {"bare": bare, "textbook": textbook, "pythae": pythae}
+OTHERS: dict[str, Callable[[Workload, Path], Epoch]] = {
+    "bare": bare,
+    "bare_ddp": bare_ddp,
+    "textbook": textbook,
+    "pythae": pythae,
+}
+FRAMEWORK: dict[str, tuple[str, ...]] = {
+    "framework": (),
+    "compiled": ("compile=true",),
+    "one_process": ("trainer.devices=1",),
+}
 
 
 class OnRequest(Callback):
@@ -175,22 +122,26 @@ def answer(*words: object) -> None:
 
 
 def run_framework(workload: Workload, folder: Path, *overrides: str) -> None:
-    config = composed(workload, folder, *overrides)
+    config = composed(workload, folder, "trainer.max_epochs=1000", f"trainer.devices={workload.ranks}", *overrides)
     data = instantiate(config.data)
     module, trainer = build_module(config, data), build_trainer(config)
-    trainer.callbacks.append(OnRequest())  # type: ignore[attr-defined]
     hide_unused_gpus(trainer)
-    answer("ready")
+    if not is_child():
+        trainer.callbacks.append(OnRequest())  # type: ignore[attr-defined]
+        # Lightning starts further ranks with this process's command line and environment.
+        os.environ[CHILD] = str(os.getpid())
+        answer("ready")
     trainer.fit(module, data)
 
 
 def main(name: str, contender: str, folder: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     quiet_libraries()
+    if is_child():
+        end_with_parent()
     workload, place = WORKLOADS[name], Path(folder)
-    if contender in ("framework", "compiled"):
-        options = ("compile=true",) if contender == "compiled" else ()
-        return run_framework(workload, place, "trainer.max_epochs=1000", *options)
+    if contender in FRAMEWORK:
+        return run_framework(workload, place, *FRAMEWORK[contender])
     epoch = OTHERS[contender](workload, place)
     answer("ready")
     while sys.stdin.readline():

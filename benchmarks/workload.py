@@ -20,12 +20,14 @@ class Workload:
 
     overrides: of train.py. images: to train on. faces: whether they are
     3×64×64, in files, and otherwise MNIST's, in its own format. contenders: who else trains the same.
+    ranks: processes of the framework.
     """
 
     overrides: tuple[str, ...]
     contenders: tuple[str, ...] = ("bare",)
     images: int = 55_000
     faces: bool = False
+    ranks: int = 1
 
 
 _MLP = ("likelihood=bernoulli", "network.hidden_sizes=[400]", "latent_size=20")
@@ -37,15 +39,15 @@ _BURDA = (
     "latent_size=50",
     "data.batch_size=100",
 )
+_CONV = ("network=conv", "latent_size=64", "data.batch_size=64", "likelihood.sigma=0.1")
 WORKLOADS = {
     "mlp_128": Workload((*_MLP, "data.batch_size=128"), ("bare", "textbook", "pythae", "compiled")),
     "mlp_512": Workload((*_MLP, "data.batch_size=512")),
     "burda_vae_1": Workload(_BURDA),
     "burda_iwae_5": Workload((*_BURDA, "objective=iwae", "objective.k=5"), images=20_000),
     "burda_iwae_50": Workload((*_BURDA, "objective=iwae", "objective.k=50"), images=8_000),
-    "conv_64": Workload(
-        ("network=conv", "latent_size=64", "data.batch_size=64", "likelihood.sigma=0.1"), images=1_000, faces=True
-    ),
+    "conv_64": Workload(_CONV, images=1_000, faces=True),
+    "conv_64_ddp": Workload(_CONV, ("bare_ddp", "one_process"), images=1_000, faces=True, ranks=2),
 }
 
 
