@@ -1,7 +1,7 @@
 """make bench: measure, keep the results in benchmarks/results/*.json, and render them into docs/performance.md.
 
 make bench                              # all
-make bench ARGS="mlp_128 --turns 9"     # some: a workload of benchmarks/workload.py, likelihood, startup
+make bench ARGS="mlp_128 --turns 9"     # some: a workload of benchmarks/workload.py, likelihood, growth, …
 make bench ARGS=--render                # only write the tables again
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import likelihood, startup, training
+from benchmarks import eight_jobs, growth, likelihood, memory, precision, startup, training
 from benchmarks.tables import RESULTS, render
 from benchmarks.workload import WORKLOADS
 
@@ -53,7 +53,14 @@ def main() -> None:
         name: lambda name=name: training.measure(name, arguments.turns, arguments.threads)  # type: ignore[misc]
         for name in WORKLOADS
     }
-    lines |= {"likelihood": measure_likelihood, "startup": lambda: startup.measure(arguments.turns)}
+    lines |= {
+        "likelihood": measure_likelihood,
+        "memory": memory.measure,
+        "startup": lambda: startup.measure(arguments.turns),
+        "eight_jobs": lambda: eight_jobs.measure(min(arguments.turns, 2)),
+        "precision": precision.measure,
+        "growth": growth.measure,
+    }
     if unknown := set(arguments.line) - set(lines):
         parser.error(f"{', '.join(sorted(unknown))}: must be of {', '.join(lines)}")
     for name in [] if arguments.render else arguments.line or lines:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import growth_figure
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -19,15 +21,18 @@ GOALS = {
 
 def render() -> None:
     """Write the tables between the page's two marks."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    if "growth" in found:
+        ranks = found.get("conv_64_ddp", {}).get("found", {}).get("images_per_second")
+        growth_figure.draw(found["growth"]["found"], ranks)
     text = PAGE.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(found)}\n{END}{after}")
 
 
-def tables() -> str:
+def tables(found: dict[str, Any]) -> str:
     """All that has been measured, as Markdown."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     rows = [
         row for name, result in found.items() if "framework_over" in result["found"] for row in _rows(name, result)
     ]
@@ -35,14 +40,15 @@ def tables() -> str:
         "| workload | threads | framework, images/s | against | images/s | framework ÷ it (least–most) | goal |\n"
         "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
     ]
-    if "likelihood" in found:
-        parts.append(_likelihood(found["likelihood"]["found"]))
-    if "startup" in found:
-        measured = found["startup"]["found"]
-        parts.append(
-            f"`python train.py --help` answers in {measured['help']:.1f} s (goal 3 s); the first step of the"
-            f" default run is done after {measured['first_step']:.1f} s (goal 6 s)."
-        )
+    sections = {
+        "likelihood": _likelihood,
+        "memory": _memory,
+        "startup": _startup,
+        "eight_jobs": _eight_jobs,
+        "precision": _precision,
+        "growth": _growth,
+    }
+    parts += [section(found[name]["found"]) for name, section in sections.items() if name in found]
     parts.append(_circumstances(found))
     return "\n\n".join(parts)
 
@@ -67,6 +73,59 @@ def _likelihood(found: dict[str, Any]) -> str:
         f"Importance-sampled NLL of 784-200-200-50, one thread: {found['nll_microseconds']:.2f} µs per image and"
         f" draw, {found['nll_over_products']:.2f} × its decoder's products alone (goal 1.15),"
         f" {found['naive_over_nll']:.1f} × as fast as a loop over single images. Peak memory: {peaks}."
+    )
+
+
+def _startup(found: dict[str, Any]) -> str:
+    return (
+        f"`python train.py --help` answers in {found['help']:.1f} s (goal 3 s); the first step of the default run"
+        f" is done after {found['first_step']:.1f} s (goal 6 s)."
+    )
+
+
+def _memory(found: dict[str, Any]) -> str:
+    allocated, process = found["allocated"], found["process"]
+    rows = "\n".join(f"| {case} | {allocated[case]:,.1f} | {process[case]:,.0f} |" for case in allocated)
+    chunked, ratios = {"burda_iwae_50, objective.chunk=5": "burda_iwae_5"}, []
+    chunked["conv_iwae_32, objective.chunk=4"] = "conv_iwae_4"
+    for case, plain in chunked.items():
+        ratios.append(
+            f"{case} against {plain}: {process[case] / process[plain]:.2f} × the process's peak,"
+            f" {allocated[case] / allocated[plain]:.2f} × what a step allocates"
+        )
+    return (
+        "| memory of a training step | allocated in the step, MiB | peak of the process, MiB |\n|---|---|---|\n"
+        f"{rows}\n\nChunks against as many draws as a chunk has (goal ≤ 1.2): {'; '.join(ratios)}."
+    )
+
+
+def _eight_jobs(found: dict[str, Any]) -> str:
+    seconds, over = found["seconds"], found["commands_over"]
+    ways = "; ".join(
+        f"`{way}` {seconds[way]:.0f} s, {over[way]:.1f} × as fast" for way in seconds if way != "commands"
+    )
+    return (
+        f"A sweep of 8 jobs (the digits, 10 epochs each, one thread a process; joblib with two processes):"
+        f" the eight commands one after the other {seconds['commands']:.0f} s; {ways}."
+    )
+
+
+def _precision(found: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {trained} | " + " | ".join(f"{nll:.3f}" for nll in evaluated.values()) + " |"
+        for trained, evaluated in found["nll"].items()
+    )
+    return (
+        f"NLL of {found['images']:,} MNIST test images in nats, {found['k']} draws, the same everywhere"
+        f" (784-200-200-50, {found['epochs']} epochs from the same seed):\n\n"
+        f"| trained in | evaluated in 32-true | in bf16-mixed |\n|---|---|---|\n{rows}"
+    )
+
+
+def _growth(found: dict[str, Any]) -> str:
+    return (
+        "How the cost of a step grows (one thread; the bars are of two processes of one thread each):\n\n"
+        "![cost against k, latent size, image size, set size and processes](images/growth.png)"
     )
 
 

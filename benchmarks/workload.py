@@ -30,8 +30,8 @@ class Workload:
     ranks: int = 1
 
 
-_MLP = ("likelihood=bernoulli", "network.hidden_sizes=[400]", "latent_size=20")
-_BURDA = (
+MLP = ("likelihood=bernoulli", "network.hidden_sizes=[400]", "latent_size=20")
+BURDA = (
     "likelihood=bernoulli",
     "data.binarize=dynamic",
     "network.hidden_sizes=[200,200]",
@@ -39,15 +39,15 @@ _BURDA = (
     "latent_size=50",
     "data.batch_size=100",
 )
-_CONV = ("network=conv", "latent_size=64", "data.batch_size=64", "likelihood.sigma=0.1")
+CONV = ("network=conv", "latent_size=64", "data.batch_size=64", "likelihood.sigma=0.1")
 WORKLOADS = {
-    "mlp_128": Workload((*_MLP, "data.batch_size=128"), ("bare", "textbook", "pythae", "compiled")),
-    "mlp_512": Workload((*_MLP, "data.batch_size=512")),
-    "burda_vae_1": Workload(_BURDA),
-    "burda_iwae_5": Workload((*_BURDA, "objective=iwae", "objective.k=5"), images=20_000),
-    "burda_iwae_50": Workload((*_BURDA, "objective=iwae", "objective.k=50"), images=8_000),
-    "conv_64": Workload(_CONV, images=1_000, faces=True),
-    "conv_64_ddp": Workload(_CONV, ("bare_ddp", "one_process"), images=1_000, faces=True, ranks=2),
+    "mlp_128": Workload((*MLP, "data.batch_size=128"), ("bare", "textbook", "pythae", "compiled")),
+    "mlp_512": Workload((*MLP, "data.batch_size=512")),
+    "burda_vae_1": Workload(BURDA),
+    "burda_iwae_5": Workload((*BURDA, "objective=iwae", "objective.k=5"), images=20_000),
+    "burda_iwae_50": Workload((*BURDA, "objective=iwae", "objective.k=50"), images=8_000),
+    "conv_64": Workload(CONV, images=1_000, faces=True),
+    "conv_64_ddp": Workload(CONV, ("bare_ddp", "one_process"), images=1_000, faces=True, ranks=2),
 }
 
 
@@ -79,6 +79,16 @@ def composed(workload: Workload, folder: Path, *overrides: str) -> DictConfig:
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*fixed, *workload.overrides, *overrides])
+    OmegaConf.resolve(config)
+    return config
+
+
+def composed_step(*overrides: str) -> DictConfig:
+    """The resolved config of a model and its training step, whatever the images."""
+    fixed = ("trainer.accelerator=cpu", "logger=none", "callback=none", "name=bench")
+    path = [] if any(override.startswith("paths.run=") for override in overrides) else ["paths.run=."]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*fixed, *path, *overrides])
     OmegaConf.resolve(config)
     return config
 

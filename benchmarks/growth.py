@@ -1,0 +1,130 @@
+"""python -m benchmarks growth: how a training step's cost grows with k, latent size, image size and set size.
+
+Each point is trained by the framework itself on random images in memory, one thread; the time is the least of
+`EPOCHS` epochs, without the first, by step or image. Memory is what a step allocates (`benchmarks.memory`).
+"""
+
+import tempfile
+import time
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from benchmarks.memory import peak_mebibytes
+from benchmarks.random_images import RandomImages
+from benchmarks.workload import BURDA, CONV, MLP, composed_step
+from vae.build import build_module, build_trainer, hide_unused_gpus
+from vae.cli import quiet_libraries
+
+EPOCHS = 4
+GREY = (1, 28, 28)
+DRAWS = (1, 2, 5, 10, 20, 50, 100)
+LATENTS = (2, 8, 32, 128, 512, 2048)
+SIDES = (16, 32, 64, 128)
+COUNTS = (2_000, 8_000, 32_000, 128_000, 512_000)
+
+
+class Epochs(Callback):
+    """The seconds of the training part of each epoch, and those until the first."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.began = time.perf_counter()
+        self.until_first = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.until_first = self.until_first or time.perf_counter() - self.began
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def trained(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int, steps: int) -> Epochs:
+    """Train on `steps` batches an epoch, each of `batch` images of this shape."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = composed_step(
+            *overrides,
+            f"paths.run={folder}",
+            f"trainer.max_epochs={EPOCHS}",
+            "+trainer.limit_val_batches=1",
+        )
+        data = RandomImages(batch * steps, shape, batch_size=batch, binarize=config.data.binarize)
+        module, trainer = build_module(config, data), build_trainer(config)
+        hide_unused_gpus(trainer)
+        watch = Epochs()
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+        trainer.fit(module, data)
+    return watch
+
+
+def milliseconds(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int, steps: int) -> float:
+    """Of a step."""
+    return min(trained(overrides, shape, batch, steps).seconds[1:]) / steps * 1e3
+
+
+def by_draws(*overrides: str) -> list[dict[str, float]]:
+    """784-200-200-50 under IWAE, 100 images a step."""
+    points = []
+    for k in DRAWS:
+        options = (*BURDA, "objective=iwae", f"objective.k={k}", *overrides)
+        points.append(
+            {
+                "k": k,
+                "milliseconds": milliseconds(options, GREY, 100, max(4, 200 // k)),
+                "mebibytes": peak_mebibytes(options, torch.rand(100, *GREY)),
+            }
+        )
+    return points
+
+
+def by_latents() -> list[dict[str, float]]:
+    """784-400-D, 128 images a step."""
+    options = [(*MLP[:2], f"latent_size={d}") for d in LATENTS]
+    return [
+        {"latent_size": d, "milliseconds": milliseconds(option, GREY, 128, 100)}
+        for d, option in zip(LATENTS, options, strict=True)
+    ]
+
+
+def by_sides() -> list[dict[str, float]]:
+    """network=conv, 32 images of 3×S×S a step."""
+    return [
+        {
+            "side": side,
+            "milliseconds": milliseconds(CONV, (3, side, side), 32, 6),
+            "mebibytes": peak_mebibytes(CONV, torch.rand(32, 3, side, side)),
+        }
+        for side in SIDES
+    ]
+
+
+def by_counts() -> list[dict[str, float]]:
+    """784-64-20 on N images, 500 a step: what is left beside reading them is small."""
+    points = []
+    for count in COUNTS:
+        options = ("likelihood=bernoulli", "network.hidden_sizes=[64]", "latent_size=20")
+        found = trained(options, GREY, 500, count // 500)
+        points.append(
+            {
+                "images": count,
+                "microseconds": min(found.seconds[1:]) / count * 1e6,
+                "seconds_until_first_epoch": found.until_first,
+            }
+        )
+    return points
+
+
+def measure() -> dict[str, Any]:
+    """Every line of the plots, one thread."""
+    torch.set_num_threads(1)
+    quiet_libraries()
+    return {
+        "threads": 1,
+        "draws": by_draws(),
+        "draws, objective.chunk=5": by_draws("objective.chunk=5"),
+        "latent_size": by_latents(),
+        "side": by_sides(),
+        "images": by_counts(),
+    }
