@@ -20,6 +20,7 @@ def train(config: "DictConfig") -> float | None:
         from lightning import seed_everything
         from omegaconf import OmegaConf
 
+        from vae.batch_size import largest_batch_size
         from vae.build import build_module, build_trainer, hide_unused_gpus
         from vae.data.memory import share_images
         from vae.distributed import children_run_this_config, end_with_parent, is_child
@@ -34,6 +35,8 @@ def train(config: "DictConfig") -> float | None:
     run = RunDirectory(config.paths.run)
     OmegaConf.resolve(config)
     checkpoint = run.last_checkpoint() if config.resume else None
+    if config.data.batch_size == "auto":
+        config.data.batch_size = largest_batch_size(config)
     seed_everything(config.seed, verbose=False)
     set_matmul_precision(config.matmul_precision)
     data = instantiate(config.data)
