@@ -116,8 +116,8 @@ def _precision(found: dict[str, Any]) -> str:
         for trained, evaluated in found["nll"].items()
     )
     return (
-        f"NLL of the {found['images']:,} test images of the digits in nats, {found['k']} draws, the same everywhere"
-        f" (the default model, {found['epochs']} epochs from the same seed):\n\n"
+        f"NLL of the {found['images']:,} test images of the digits in nats, {found['k']} draws, the same"
+        f" everywhere (the default model, {found['epochs']} epochs from the same seed):\n\n"
         f"| trained in | evaluated in 32-true | in bf16-mixed |\n|---|---|---|\n{rows}"
     )
 
