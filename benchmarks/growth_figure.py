@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "growth.png"
 Points = list[dict[str, float]]
@@ -41,10 +42,12 @@ def _lines(axes: Axes, lines: dict[str, Points], x: str, y: str, x_label: str, y
     ticks = [p[x] for p in next(iter(lines.values()))]
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(ticks, [f"{tick:,}" if tick < 1000 else f"{tick / 1000:g}k" for tick in ticks])
-    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{tick:,}" if tick < 10_000 else f"{tick / 1000:g}k" for tick in ticks])
     lowest, highest = axes.get_ylim()
-    axes.set_ylim(min(lowest, 0.5 * highest / 2), highest * 1.2)
+    axes.set_ylim(min(lowest, 0.25 * highest), highest * 1.2)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.minorticks_off()
     _label(axes, x_label, y_label)
     if len(lines) > 1:
         axes.legend(fontsize=7)

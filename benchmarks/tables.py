@@ -124,7 +124,8 @@ def _precision(found: dict[str, Any]) -> str:
 
 def _growth(found: dict[str, Any]) -> str:
     return (
-        "How the cost of a step grows (one thread; the bars are of two processes of one thread each):\n\n"
+        "How the cost of a step grows: processor time on one thread; the bars are conv_64_ddp's images per"
+        " second, see there.\n\n"
         "![cost against k, latent size, image size, set size and processes](images/growth.png)"
     )
 
