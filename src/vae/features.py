@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @command("features")
 def main(config: "DictConfig") -> None:
-    """Train a small classifier of the data's labels, and write it to <paths.weights>/features_<data>.pt."""
+    """Train a small classifier of the labels or attributes, and write it to <paths.weights>/features_<data>.pt."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -28,7 +28,8 @@ def main(config: "DictConfig") -> None:
     network = train_classifier(data, steps, lr, check_int("seed", config.seed, minimum=0))
     path = features_file(config.paths.weights, data_name(data))
     save_classifier(network, path)
-    print(f"{path}: tells {accuracy(network, data):.2%} of the test images right")
+    share, what = accuracy(network, data)
+    print(f"{path}: tells {share:.2%} of the {what} right")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from omegaconf import OmegaConf
 
 from commands import REPOSITORY, call_command, run_command, train_quickly
 from offline_wandb import read_summaries
-from pictures_on_disk import write_celeba
+from pictures_on_disk import encode, pixels, write_celeba, write_folder
 from vae import load_model
 from vae.checkpoint import SEALED
+from vae.data.celeba import CelebA
 from vae.data.digits import Digits
 from vae.evaluation.evaluate_run import remarks
 from vae.evaluation.result import Result
+from vae.metric.feature_network import load_classifier
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +257,38 @@ def test_without_the_file_of_attributes_there_is_a_line_and_all_other_numbers(tm
     numbers = json.loads((tmp_path / "run" / "evaluation.json").read_text())["metrics"]
     assert {"test/nll", "test/psnr"} <= numbers.keys()
     assert "test/attribute_probe_accuracy" not in numbers
+
+
+def test_without_labels_attributes_are_learnt(tmp_path: Path) -> None:
+    write_celeba(tmp_path, (0,) * 40 + (1,) * 4 + (2,) * 20)
+    places = [f"paths.data='{tmp_path}'", f"paths.cache='{tmp_path}/cache'", f"paths.weights='{tmp_path}'"]
+    done = call_command("vae.features", "data=celeba", "data.size=8", "steps=300", *places, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    network = load_classifier(tmp_path / "features_celeba.pt")
+    assert network.classes == 2
+    data = CelebA(str(tmp_path), f"{tmp_path}/cache", size=8)
+    data.setup()
+    # Noise has nothing to do with its attributes, so that only training images can be told.
+    told = network.logits(data.images("train", 40)[0]) > 0
+    assert (told == data.attributes("train").values).double().mean() > 0.8
+    told = network.logits(data.images("test", 20)[0]) > 0
+    share = float((told == data.attributes("test").values).double().mean())
+    assert f"tells {share:.2%} of the attributes of the test images right" in done.stdout
+
+
+def test_images_of_which_nothing_is_stated_are_no_source_of_features(tmp_path: Path) -> None:
+    write_folder(tmp_path / "own", {f"{n}.png": encode(pixels(n, 8, 8), "PNG") for n in range(20)})
+    options = [
+        "data=image_folder",
+        f"data.path='{tmp_path}/own'",
+        "data.size=8",
+        f"paths.cache='{tmp_path}/cache'",
+    ]
+    done = call_command("vae.features", *options, folder=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: data: ImageFolder has no labels .*, nor attributes .*", done.stderr.splitlines()[-1]
+    )
 
 
 @pytest.fixture

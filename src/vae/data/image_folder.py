@@ -38,6 +38,8 @@ class ImageFolder(EncodedImages):
         **options: those of `EncodedImages`.
     """
 
+    set_name = "image_folder"
+
     def __init__(
         self,
         path: str | None,

@@ -157,7 +157,7 @@ def load_features(
     if not path.is_file():
         raise MissingFeaturesError(
             f"no feature network at {path}: make it with `python -m vae.features data={data_name}`,"
-            " or give features=inception, features=<file> or features=<module>:<name>"
+            " from labels or attributes, or give features=inception, features=<file> or features=<module>:<name>"
         )
     network = load_classifier(path)
     if network.image_shape != image_shape:
