@@ -14,6 +14,7 @@ from PIL import Image
 from commands import call_command, train_quickly
 from vae.generation.figure import find_ffmpeg, save_animation, save_figure
 from vae.generation.nearest import nearest
+from vae.random import generator
 from vae.run import load_model
 
 
@@ -56,6 +57,17 @@ def test_single_images_and_arrays_are_the_samples(run: Path) -> None:
     with Image.open(run / "single" / "samples" / "00002.png") as picture:
         assert picture.size == (8, 8)
         np.testing.assert_allclose(np.asarray(picture) / 255, expected[2, 0].clamp(0, 1), atol=0.5 / 255 + 1e-6)
+
+
+def test_a_traversal_starts_from_the_code_of_a_test_image(run: Path) -> None:
+    draw(run, "picture=traversal", "steps=5", "save=[npz]", f"out={run / 'way'}")
+    model = load_model(run)
+    model.data.setup()
+    first = torch.randperm(360, generator=generator("pictures of sample", 0))[0]
+    expected = model.traverse(model.data.images("test", 360)[0][first], steps=5).flatten(1).sort(0)[0]
+    found = torch.from_numpy(np.load(run / "way" / "traversal.npz")["images"]).unflatten(0, (3, 5))
+    # Sorted, as the picture has the latent of the largest rate first.
+    torch.testing.assert_close(found.flatten(1).sort(0)[0], expected)
 
 
 def test_files_are_reconstructed(run: Path, tmp_path: Path) -> None:

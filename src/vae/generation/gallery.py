@@ -152,14 +152,18 @@ class Gallery:
             yield path
 
     def traversal(self) -> Iterator[Path]:
-        """Each latent from −3 to 3, the one that says the most first."""
+        """Each latent from −3 to 3, the one that says the most first, about the code of the first image.
+
+        Not about zero: of many latents of a normal prior hardly a draw lies there, nor what decodes to an image.
+        """
         x = self._images(500)
         rates = approximate_rates(self.model.model, self.model.x(x))
         order = rates.argsort(descending=True)[:ROWS]
-        way = self.model.traverse(x[:1] if self.config.images else None, self.steps)[order]
+        way = self.model.traverse(x[:1], self.steps)[order]
         names = [f"z{d} {rates[d]:.2f}" for d in order.tolist()]
         which = f"the {ROWS} latents of largest rate" if len(rates) > ROWS else "each latent"
-        what = f"{which} from −3 to 3, beside it its rate in nats"
+        image = "the given image" if self.config.images else "a test image"
+        what = f"{which} from −3 to 3, the others those of {image}; beside it its rate in nats"
         yield from self.output.save("traversal", way.flatten(0, 1), self.steps, what, row_names=names)
 
     def manifold(self) -> Iterator[Path]:
