@@ -87,7 +87,7 @@ def main() -> int:
         print(
             f"{name}: {getattr(first, name):,.0f} after job {WARM_UP + 1}, {getattr(last, name):,.0f} at the end"
         )
-    grew = last.files > first.files or last.threads > first.threads
+    grew = last.files > first.files or last.threads > first.threads or last.objects > 1.5 * first.objects
     return int(grew or last.megabytes > 1.1 * first.megabytes)
 
 
