@@ -22,6 +22,8 @@ from vae.error_line import FULL_ERROR, error_line
 from vae.interruption import Interrupted
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
+"""What the user asked for, before a command sets that variable for Hydra."""
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
@@ -66,7 +68,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 from vae.sweep.job import run_job
 
                 return run_job(task, config)
-            if wants_traceback:
+            if WANTS_TRACEBACK:
                 return task(config)
             try:
                 return task(config)
@@ -82,7 +84,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def run() -> None:
             sys.argv = flags_first(sys.argv)
-            if wants_traceback:
+            if WANTS_TRACEBACK:
                 return main()
             try:
                 check_flags(sys.argv[1:])
@@ -91,7 +93,6 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             except Exception as error:
                 raise SystemExit(_fail(error, config_name)) from error
 
-        wants_traceback = os.environ.get(FULL_ERROR) == "1"
         return run
 
     return decorate

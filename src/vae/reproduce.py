@@ -1,5 +1,6 @@
 """Train and measure the cells of a published table: python -m vae.reproduce table=burda [schedule=short|full]."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ def main(config: "DictConfig") -> None:
     if not (folder / "sweep.json").is_file() or status == 130:
         raise SystemExit(status)
     failed = evaluate_cells(table, folder, config.evaluate)
-    found = compare(table, folder, seeds, " ".join(["python -m vae.reproduce", *sys.argv[1:]]))
+    # Where the files are changes no number.
+    said = [argument for argument in sys.argv[1:] if not argument.startswith(("folder=", "results="))]
+    found = compare(table, folder, seeds, shlex.join(["python", "-m", "vae.reproduce", *said]))
     page = Path(config.results) / f"{table.stem}.md"
     write_atomically(page.with_suffix(".json"), to_json(found))
     write_atomically(page, markdown(found))

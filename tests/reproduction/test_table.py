@@ -1,6 +1,7 @@
 """Tables: what is under conf/reproduce can be run, and the comparison says what the files say."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,12 @@ def test_a_table_is_trained_measured_and_taken_up_again(tiny: Path, tmp_path: Pa
     assert found["rows"][0]["ours"] == evaluated["test/nll"]
     assert found["rows"][2]["ours"] < 0
     assert (tmp_path / "sweep" / "report.html").is_file()
+
+
+def test_an_error_of_the_training_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    misspelled = 'train=["latent_sze=2"]'
+    done = run_command(
+        "-m", "vae.reproduce", f"table={tiny}", f"folder={tmp_path}/sweep", misspelled, folder=REPOSITORY
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: latent_sze=2: no such key; did you mean latent_size.*\n", done.stderr)

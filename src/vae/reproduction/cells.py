@@ -1,11 +1,14 @@
 """The runs of a table: trained as one sweep, then measured, each once."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vae.cli import WANTS_TRACEBACK
+from vae.error_line import FULL_ERROR
 from vae.files import read_json, write_atomically
 from vae.origin import ROOT
 from vae.reproduction.table import Table
@@ -22,7 +25,13 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
         *(f"hydra.sweeper.jobs=[{jobs}]", f"hydra.sweep.dir='{folder.absolute()}'", f"name={table.stem}"),
         *(*table.train, *further),
     ]
-    return subprocess.run(command, check=False).returncode
+    return run_program(command)
+
+
+def run_program(command: Sequence[str]) -> int:
+    """The exit status of a further command, whose errors are one line each unless the user wants to see where."""
+    environment = os.environ | {FULL_ERROR: "1" if WANTS_TRACEBACK else "0"}
+    return subprocess.run(command, check=False, env=environment).returncode
 
 
 def done_jobs(folder: Path) -> list[JobDirectory]:
@@ -39,7 +48,8 @@ def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[s
         arguments.append(f"paths.weights='{weights.absolute()}'")
         if not any(weights.glob("features_*.pt")):
             features = [*table.features, f"paths.weights='{weights.absolute()}'"]
-            subprocess.run([sys.executable, "-m", "vae.features", *features], check=True)
+            if status := run_program([sys.executable, "-m", "vae.features", *features]):
+                raise SystemExit(status)
     failed = []
     for job in done_jobs(folder):
         if (
@@ -48,7 +58,7 @@ def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[s
         ):
             continue
         command = [sys.executable, "-m", "vae.evaluate", f"run={job.path}", *arguments]
-        if subprocess.run(command, check=False).returncode:
+        if run_program(command):
             failed.append(job.name)
         else:
             write_atomically(job.path / EVALUATED, json.dumps({"arguments": arguments}) + "\n")

@@ -25,6 +25,8 @@ def table_figure(found: Found) -> "Figure":
     figure = Figure(figsize=(6.5 if curves else 4.5, height), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
     _draw_rows(panels[0], found)
+    if panels[0].get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper left", ncols=2, fontsize=7, frameon=False)
     if curves:
         _draw_curves(panels[1], curves)
     return figure
@@ -40,7 +42,6 @@ def _draw_rows(axes: "Axes", found: Found) -> None:
         known = [(row[key], place) for place, row in enumerate(rows) if row[key] is not None]
         if known:
             axes.plot(*zip(*known, strict=True), marker, color="0.5", ms=4, mfc="none", label=label)
-            axes.legend(fontsize=6)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=7)
     axes.invert_yaxis()
     axes.grid(axis="x", linewidth=0.3)
