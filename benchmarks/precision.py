@@ -1,6 +1,6 @@
 """The NLL that trainer.precision=bf16-mixed costs, in training and in evaluation: python -m benchmarks precision.
 
-The default model of the digits is trained once in each precision, from the same seed, and both models are then
+The default model of the digits, with torch's weights, is trained once in each precision, from the same seed, and both models are then
 evaluated in each, on the test images and with the same draws.
 """
 
@@ -24,7 +24,10 @@ def trained(precision: str) -> tuple[LatentModel, torch.Tensor]:
     """The model, and images of the test set."""
     with tempfile.TemporaryDirectory() as folder:
         config = composed_step(
-            f"paths.run={folder}", f"trainer.max_epochs={EPOCHS}", f"trainer.precision={precision}"
+            "init=torch",
+            f"paths.run={folder}",
+            f"trainer.max_epochs={EPOCHS}",
+            f"trainer.precision={precision}",
         )
         seed_everything(0, verbose=False)
         data = instantiate(config.data)

@@ -25,11 +25,19 @@ def test_glorot_uniform_fills_its_range_and_no_more(network: str, composed: Call
         assert layer.bias.eq(0).all()
 
 
-def test_the_default_is_torchs(composed: Callable[..., DictConfig]) -> None:
-    config = composed("network=mlp")
+def test_the_default_is_glorots(composed: Callable[..., DictConfig]) -> None:
+    torch.manual_seed(3)
+    model = build_model(composed("network=mlp"), (1, 8, 8))
+    torch.manual_seed(3)
+    named = build_model(composed("network=mlp", "init=glorot_uniform"), (1, 8, 8))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), named.parameters(), strict=True))
+
+
+def test_a_run_from_before_there_was_a_choice_has_torchs(composed: Callable[..., DictConfig]) -> None:
+    config = composed("network=mlp", "init=torch")
     torch.manual_seed(3)
     model = build_model(config, (1, 8, 8))
-    del config.init  # as in runs from before there was a choice
+    del config.init
     torch.manual_seed(3)
     older = build_model(config, (1, 8, 8))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), older.parameters(), strict=True))
