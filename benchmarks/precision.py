@@ -1,7 +1,7 @@
 """The NLL that trainer.precision=bf16-mixed costs, in training and in evaluation: python -m benchmarks precision.
 
-The default model of the digits, with torch's weights, is trained once in each precision, from the same seed, and both models are then
-evaluated in each, on the test images and with the same draws.
+The default model of the digits, with torch's weights, is trained once in each precision, from the same seed, and
+both models are then evaluated in each, on the test images and with the same draws.
 """
 
 import tempfile
