@@ -47,7 +47,8 @@ def test_optimal_sigma_is_calibrated_on_training_images_and_saved(
     x = trainer.datamodule.images("train", 10_000)[0]  # type: ignore[attr-defined]
     with torch.no_grad():
         expected = (model.decode(model.encode(x).rsample(torch.Size((20,)))).mean - x).square().mean().sqrt()
-    assert saved == pytest.approx(expected.item(), rel=0.01)
+    # σ is saved from one draw of z an image: of 40 such, the standard deviation was 0.2 %, with `ema` 0.9 %.
+    assert saved == pytest.approx(expected.item(), rel=0.03)
 
 
 def test_target_rate_is_met_and_its_beta_logged(composed: Composed) -> None:
