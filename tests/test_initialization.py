@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from vae.build import build_model
+from vae.build import build_model, build_module, build_trainer
 from vae.checks import ConfigError
 
 
@@ -47,3 +48,20 @@ def test_a_run_from_before_there_was_a_choice_has_torchs(composed: Callable[...,
 def test_another_name_is_refused(composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform"):
         build_model(composed("init=he"), (1, 8, 8))
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_the_decoder_starts_at_the_mean_if_it_is_to(start: bool, composed: Callable[..., DictConfig]) -> None:
+    config = composed(f"start_from_mean={start}", "trainer.max_epochs=0", "logger=none", "callback=none")
+    data = instantiate(config.data)
+    module = build_module(config, data)
+    before = module.model.decoder.output.bias.detach().clone()
+    build_trainer(config).fit(module, data)
+    after = module.model.decoder.output.bias
+    assert torch.equal(after, data.train_mean().flatten() if start else before)
+    assert not torch.equal(before, data.train_mean().flatten())
+
+
+def test_another_start_is_refused(composed: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ConfigError, match=r"start_from_mean=0\.5: must be true or false"):
+        build_model(composed("start_from_mean=0.5"), (1, 8, 8))

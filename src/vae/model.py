@@ -63,6 +63,7 @@ class LatentModel(nn.Module):
         self.decoder = decoder(latent_size, self.likelihood.param_shape)
         self.prior = prior(latent_size, image_shape)
         self.recompute_decoder = False
+        self.starts_from_mean = True
 
     @property
     def device(self) -> torch.device:

@@ -84,7 +84,8 @@ class VAEModule(LightningModule):
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             data.steps_at_once = steps_at_once(self.trainer, self.execution.steps_at_once, data.batch_pixels)
             self.automatic_optimization = data.steps_at_once == 1
-            self.model.start_from_mean(data.train_mean())
+            if self.model.starts_from_mean:
+                self.model.start_from_mean(data.train_mean())
             if wanted := self.model.start_images:
                 self.model.start_from_images(data.images("train", wanted)[0])
 
