@@ -103,6 +103,13 @@ def test_a_saved_sweep_cannot_name_foreign_code(argument: str) -> None:
         check_arguments([argument], "some sweep")
 
 
+def test_a_saved_sweep_may_name_optunas_pruners_and_no_more_of_it() -> None:
+    pytest.importorskip("optuna")
+    check_arguments(["hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner"], "some sweep")
+    with pytest.raises(ConfigError, match="RDBStorage may be foreign code"):
+        check_arguments(["hydra.sweeper.pruner._target_=optuna.storages.RDBStorage"], "some sweep")
+
+
 def test_nothing_is_unpickled_but_weights() -> None:
     calls = 0
     for file in [*(REPOSITORY / "src").rglob("*.py"), REPOSITORY / "train.py"]:

@@ -6,7 +6,7 @@ of is let through: classes, and of the libraries only those of the kinds that st
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.utils import _locate  # what `instantiate` itself looks a target up with
@@ -16,7 +16,7 @@ from vae.checks import ConfigError
 from vae.metric.feature_network import is_import_path
 
 PROJECT = "vae"
-KINDS = {
+KINDS: dict[str, tuple[str, ...]] = {
     "torch": ("torch.nn.Module", "torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
     "torchvision": ("torch.nn.Module",),
     "torchmetrics": ("torchmetrics.Metric",),
@@ -31,6 +31,8 @@ KINDS = {
     ),
 }
 """For each library, the classes of whose subclasses a config may ask."""
+SWEEPER_KINDS = KINDS | {"optuna": ("optuna.pruners.BasePruner", "optuna.samplers.BaseSampler")}
+"""The same for the arguments of a sweep."""
 
 
 def check_targets(config: DictConfig, source: object) -> None:
@@ -77,7 +79,7 @@ def check_arguments(arguments: Iterable[str], source: object) -> None:
         if not isinstance(argument, str) or argument.startswith("-") or "searchpath" in argument:
             raise ConfigError(f"{source}: the argument {argument!s} is refused: it may be about other files")
         named = re.findall(r"_target_['\"]?\s*[=:]\s*['\"]?([^,}'\"\s]*)", argument)
-        if refused := [target for target in named if not is_allowed(target)]:
+        if refused := [target for target in named if not is_allowed(target, SWEEPER_KINDS)]:
             raise ConfigError(f"{source}: the argument {argument} is refused: {refused[0]} may be foreign code")
 
 
@@ -98,12 +100,12 @@ def _values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _values(value, f"{path}[{position}]")
 
 
-def is_allowed(target: object) -> bool:
+def is_allowed(target: object, kinds: Mapping[str, Sequence[str]] = KINDS) -> bool:
     """Whether `target` is the full name of a class that a config may ask for, or of nothing at all."""
     if not isinstance(target, str):
         return False
     library = target.partition(".")[0]
-    if library != PROJECT and library not in KINDS:
+    if library != PROJECT and library not in kinds:
         return False
     try:
         found = _locate(target)
@@ -114,4 +116,4 @@ def is_allowed(target: object) -> bool:
     # but come from elsewhere.
     if not inspect.isclass(found) or found.__module__.partition(".")[0] not in (library, f"pytorch_{library}"):
         return False
-    return library == PROJECT or issubclass(found, tuple(_locate(kind) for kind in KINDS[library]))
+    return library == PROJECT or issubclass(found, tuple(_locate(kind) for kind in kinds[library]))
