@@ -277,21 +277,23 @@ from pathlib import Path
 from vae.data import cache
 from vae.data.decode import Transform
 from vae.data.image_files import FolderFiles
-folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+folder, pause = Path(sys.argv[1]), sys.argv[2]
 files = FolderFiles(folder / "images", sorted(f.name for f in (folder / "images").iterdir()))
 decode_all = cache.decode_all
 def slowly(*arguments):
     for decoded in decode_all(*arguments):
-        time.sleep(seconds)
+        while pause == "until told" and not (folder / "go").exists():
+            time.sleep(0.01)
+        time.sleep(0 if pause == "until told" else float(pause))
         yield decoded
 cache.decode_all = slowly
 print(cache.ImageCache(folder / "cache", "set", files, Transform(3, 16, 16, crop=140)).open().images.sum().item())
 """
 
 
-def _start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def _start(folder: Path, pause: float | str) -> subprocess.Popen[str]:
     environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(Path(cache_file.__file__).parents[2])}
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(seconds)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -303,12 +305,17 @@ def _wait_for_partial(folder: Path) -> None:
 
 
 def test_many_processes_build_once(folder: Path) -> None:
-    processes = [_start(folder, 0.2) for _ in range(3)]
+    processes = [_start(folder, "until told")]
+    _wait_for_partial(folder)
+    processes += [_start(folder, 0), _start(folder, 0)]
+    for process in processes[1:]:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting for another process")
+    (folder / "go").touch()
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     errors = "".join(error for _, error in outputs)
     assert errors.count("decoded 5 images") == 1
-    assert errors.count("waiting for another process") >= 1
     assert len({output for output, _ in outputs}) == 1
     assert len(_left_in(folder / "cache")) == 1
 
