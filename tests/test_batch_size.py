@@ -31,7 +31,12 @@ def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
     ("fits", "found", "steps"), [(300, 256, "auto"), (256, 256, "1"), (10**6, TRAINING_IMAGES, "auto")]
 )
 def test_the_largest_that_fits(
-    fits: int, found: int, steps: str, composed: Composed, monkeypatch: pytest.MonkeyPatch
+    fits: int,
+    found: int,
+    steps: str,
+    composed: Composed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     loss = VAEModule._loss
 
@@ -44,6 +49,7 @@ def test_the_largest_that_fits(
     config = composed(*QUICK, f"steps_at_once={steps}", "data.batch_size=16")
     data = instantiate(config.data)
     assert search(build_trainer(config), build_module(config, data), data) == found
+    assert not [record for record in caplog.records if record.name in batch_size.TALKERS]
 
 
 def test_other_errors_are_no_answer(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:

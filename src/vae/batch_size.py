@@ -55,7 +55,7 @@ def search(trainer: Trainer, module: VAEModule, data: ImageDataModule) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    talkers = [logging.getLogger(f"lightning.pytorch.{name}") for name in TALKERS]
+    talkers = [logging.getLogger(name) for name in TALKERS]
     levels = [talker.level for talker in talkers]
     try:
         for talker in talkers:
