@@ -18,12 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
-from vae.error_line import FULL_ERROR, error_line
+from vae.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
 from vae.interruption import Interrupted
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
-"""What the user asked for, before a command sets that variable for Hydra."""
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 

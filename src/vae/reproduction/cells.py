@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae.cli import WANTS_TRACEBACK
-from vae.error_line import FULL_ERROR
+from vae.error_line import FULL_ERROR, WANTS_TRACEBACK
 from vae.files import read_json, write_atomically
 from vae.origin import ROOT
 from vae.reproduction.table import Table
