@@ -11,6 +11,7 @@ from torch import nn
 
 from vae.build import build_model, build_module, build_trainer
 from vae.checks import ConfigError
+from vae.cli import CONF
 
 
 @pytest.mark.parametrize("network", ["mlp", "gated_mlp", "conv"])
@@ -48,6 +49,25 @@ def test_a_run_from_before_there_was_a_choice_has_torchs(composed: Callable[...,
 def test_another_name_is_refused(composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform"):
         build_model(composed("init=he"), (1, 8, 8))
+
+
+BURDA = ["burda_vae", "burda_iwae", "stl", "dreg"]
+STARTING_AT_THE_MEAN = {*BURDA, *(f"{name}_short" for name in BURDA), "iwae"}
+
+
+@pytest.mark.parametrize("preset", sorted(file.stem for file in CONF.glob("experiment/*.yaml")))
+def test_only_burdas_presets_start_at_the_mean(preset: str, composed: Callable[..., DictConfig]) -> None:
+    assert composed(f"experiment={preset}").start_from_mean == (preset in STARTING_AT_THE_MEAN)
+
+
+def test_the_default_does_not(composed: Callable[..., DictConfig]) -> None:
+    assert not build_model(composed(), (1, 8, 8)).starts_from_mean
+
+
+def test_a_run_from_before_there_was_a_choice_does(composed: Callable[..., DictConfig]) -> None:
+    config = composed()
+    del config.start_from_mean
+    assert build_model(config, (1, 8, 8)).starts_from_mean
 
 
 @pytest.mark.parametrize("start", [True, False])
