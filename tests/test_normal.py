@@ -36,3 +36,13 @@ def test_unit_normal_and_the_kl_to_it(pair: tuple[LogScaleNormal, Normal]) -> No
     # Against any other normal distribution, torch's own formula.
     other = Normal(zero + 1, one * 2)
     torch.testing.assert_close(kl_divergence(pair[0], other), kl_divergence(pair[1], other))
+
+
+def test_the_gradient_of_the_kl_is_that_of_torchs_formula(float64: None) -> None:
+    gradients = []
+    for normal in (LogScaleNormal, lambda mean, log_scale: Normal(mean, log_scale.exp())):
+        torch.manual_seed(2)
+        mean, log_scale, weight = torch.randn(3, 4, 2).requires_grad_().unbind()
+        kl = kl_divergence(normal(mean, log_scale), UnitNormal(torch.zeros(2), torch.ones(2)))
+        gradients.append(torch.autograd.grad((weight * kl).sum(), (mean, log_scale)))
+    torch.testing.assert_close(*gradients)

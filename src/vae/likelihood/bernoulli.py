@@ -25,7 +25,7 @@ class _LogProbability(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(logits, value)
         size = logits.abs()
-        log_px = (logits * (value - 0.5)).sub_(size, alpha=0.5).sum((-3, -2, -1))
+        log_px = (logits * value).sub_(size, alpha=0.5).sub_(logits, alpha=0.5).sum((-3, -2, -1))
         products = size.sigmoid_().flatten(-3)
         pixels = products.shape[-1]
         together = gcd(pixels, 16)
@@ -38,7 +38,10 @@ class _LogProbability(torch.autograd.Function):
         each = gradient[..., None, None, None]
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
-            to_logits = torch.sub(value, logits.sigmoid()).mul_(each).sum_to_size(logits.shape)
+            p = logits.sigmoid()
+            # In place where that is possible: a further tensor pushes weights out of the caches.
+            error = p.sub_(value) if p.shape == torch.broadcast_shapes(p.shape, value.shape) else p - value
+            to_logits = error.mul_(-each).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (logits * each).sum_to_size(value.shape)
         return to_logits, to_value
