@@ -40,7 +40,7 @@ class _LogProbability(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             p = logits.sigmoid()
             # In place where that is possible: a further tensor pushes weights out of the caches.
-            error = p.sub_(value) if p.shape == torch.broadcast_shapes(p.shape, value.shape) else p - value
+            error = p.sub_(value) if p.numel() == gradient.numel() * p.shape[-3:].numel() else p - value
             to_logits = error.mul_(-each).sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (logits * each).sum_to_size(value.shape)
