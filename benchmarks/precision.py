@@ -1,7 +1,8 @@
 """The NLL that trainer.precision=bf16-mixed costs, in training and in evaluation: python -m benchmarks precision.
 
-The default model of the digits, with torch's weights, is trained once in each precision, from the same seed, and
-both models are then evaluated in each, on the test images and with the same draws.
+The default model of the digits, but with torch's weights and from the mean image, is trained once in each
+precision, from the same seed, and both models are then evaluated in each, on the test images and with the same
+draws.
 """
 
 import tempfile
@@ -25,6 +26,7 @@ def trained(precision: str) -> tuple[LatentModel, torch.Tensor]:
     with tempfile.TemporaryDirectory() as folder:
         config = composed_step(
             "init=torch",
+            "start_from_mean=true",
             f"paths.run={folder}",
             f"trainer.max_epochs={EPOCHS}",
             f"trainer.precision={precision}",

@@ -117,7 +117,8 @@ def _precision(found: dict[str, Any]) -> str:
     )
     return (
         f"NLL of the {found['images']:,} test images of the digits in nats, {found['k']} draws, the same"
-        f" everywhere (the default model with `init=torch`, {found['epochs']} epochs from the same seed):\n\n"
+        f" everywhere (the default model with `init=torch start_from_mean=true`, {found['epochs']} epochs from the"
+        " same seed):\n\n"
         f"| trained in | evaluated in 32-true | in bf16-mixed |\n|---|---|---|\n{rows}"
     )
 
