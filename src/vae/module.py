@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from vae.allocation import keep_freed_memory
 from vae.data import Batch, BatchGroup
 from vae.divergence import Step, describe
-from vae.execution import Execution, terms_function
+from vae.execution import Execution, loss_function
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
@@ -62,7 +62,7 @@ class VAEModule(LightningModule):
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         self.model.recompute_decoder = self.execution.recompute_decoder
-        self._terms = terms_function(model, objective, self.execution)
+        self._step = loss_function(model, objective, self.execution)
         self.latest: dict[str, float] = {}
         self.latest_batch = 0
         self.per_latent: dict[str, list[float]] = {}
@@ -137,10 +137,9 @@ class VAEModule(LightningModule):
         return None
 
     def _loss(self, batch: Batch) -> Tensor:
-        terms = self._terms(batch.image, self.corruption(batch.image))
-        loss = self.objective(terms, self.trainer.global_step)
+        loss, distortion, rate = self._step(batch.image, self.corruption(batch.image), self.trainer.global_step)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
-        self.pending.append((loss.detach(), terms.distortion.detach(), terms.rate.detach()))
+        self.pending.append((loss.detach(), distortion, rate))
         return loss
 
     def _take_steps(self, group: BatchGroup, group_idx: int) -> None:

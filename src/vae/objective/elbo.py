@@ -46,6 +46,10 @@ class ELBO(Objective):
         self.kl = kl
         self.beta = beta if callable(beta) else Constant(beta)
 
+    @property
+    def is_constant(self) -> bool:
+        return isinstance(self.beta, Constant)
+
     def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`.
 

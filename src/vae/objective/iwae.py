@@ -46,6 +46,10 @@ class IWAE(Objective):
         super().__init__(draws, chunk, Needs(path=gradient != "standard"))
         self.elbo_weight = check_number("objective.elbo_weight", elbo_weight, minimum=0, maximum=1)
 
+    @property
+    def is_constant(self) -> bool:
+        return True
+
     def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
         log_w = terms.log_w.unflatten(0, (self.outer, -1))  # (M, K, B)

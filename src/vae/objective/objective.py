@@ -50,6 +50,11 @@ class Objective(nn.Module, ABC):
     def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the loss is the same function of the terms at every step; False says nothing."""
+        return False
+
     def numbers(self, step: int) -> dict[str, float]:
         """What is to be logged beside the loss, by name."""
         return {}

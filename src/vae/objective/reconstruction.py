@@ -21,6 +21,10 @@ class Reconstruction(Objective):
     def __init__(self, k: int = 1, chunk: int | None = None):
         super().__init__(check_int("objective.k", k), chunk, Needs(density=False, prior=False))
 
+    @property
+    def is_constant(self) -> bool:
+        return True
+
     def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
         return terms.distortion.mean()

@@ -1,8 +1,7 @@
 """What one forward pass yields: all that the ELBO, the IWAE bound and the NLL are made of."""
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +24,8 @@ class Terms:
     latent_kl: Float[Tensor, "B D"] | None = None
     z: Float[Tensor, "K B D"] | None = None
     log_qz_path: Float[Tensor, "K B"] | None = None
+    # Means that are asked for twice; functools.cached_property has a lock, which torch.compile cannot enter.
+    _means: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def log_w(self) -> Float[Tensor, "K B"]:
@@ -38,17 +39,19 @@ class Terms:
         assert self.log_pz is not None, "the densities of z were not asked for"
         return self.log_qz - self.log_pz
 
-    @cached_property
+    @property
     def distortion(self) -> Float[Tensor, " B"]:
         """−E_q[log p(x|z)], the mean over the draws."""
-        return -self.log_px_z.mean(0)
+        if "distortion" not in self._means:
+            self._means["distortion"] = -self.log_px_z.mean(0)
+        return self._means["distortion"]
 
     @property
     def sampled_rate(self) -> Float[Tensor, " B"]:
         """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
         return self._log_ratio.mean(0)
 
-    @cached_property
+    @property
     def rate(self) -> Float[Tensor, " B"]:
         """KL(q‖p) for reports: in closed form where `kl` is there, else the Monte Carlo estimate."""
         return self.sampled_rate if self.kl is None else self.kl
