@@ -22,8 +22,8 @@ MODELS = {
     "vae": ["network.hidden_sizes=[16]", "likelihood=bernoulli"],
     "stl": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=stl"],
     "annealed": ["network.hidden_sizes=[16]", "objective/beta=linear", "objective.beta.steps=30"],
-    # Groups of two channels: one of a single channel takes its bias away, whose gradient is then rounding, which Adam
-    # scales up.
+    # Groups of two channels: one of a single channel takes its bias away, whose gradient is then rounding, which
+    # Adam scales up.
     "conv": ["network=conv", "network.base_width=16", "network.max_width=16"],
 }
 QUICK = [
