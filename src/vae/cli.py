@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal import utils as hydra_utils
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -118,16 +118,17 @@ def _fail(error: Exception, config_name: str) -> int:
 
 @contextmanager
 def _exceptions_come_through() -> Iterator[None]:
-    """Have Hydra raise what it would otherwise print in several lines, and exit."""
-    before = os.environ.get(FULL_ERROR)
-    os.environ[FULL_ERROR] = "1"
+    """Have Hydra raise what it would otherwise print in several lines, and exit.
+
+    So does HYDRA_FULL_ERROR=1, but also in every process that starts from here: ranks, a launcher's workers and
+    further commands would not end with one line. So it only seems set, to Hydra (1.3) in this process.
+    """
+    is_set = hydra_utils._is_env_set
+    hydra_utils._is_env_set = lambda name: name == FULL_ERROR or is_set(name)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[FULL_ERROR]
-        else:
-            os.environ[FULL_ERROR] = before
+        hydra_utils._is_env_set = is_set
 
 
 def flags_first(argv: list[str]) -> list[str]:
@@ -146,7 +147,7 @@ def check_flags(arguments: list[str]) -> None:
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message} (--help lists what there is)")
 
-    parser = get_args_parser()
+    parser = hydra_utils.get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     parser.parse_args(arguments)
 

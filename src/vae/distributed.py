@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from vae.error_line import FULL_ERROR, WANTS_TRACEBACK
 from vae.run import RunDirectory
 
 CHILD = "VAE_CHILD_OF_PROCESS"
@@ -57,9 +56,6 @@ def children_run_this_config(run: RunDirectory) -> Iterator[None]:
     sys.argv = [argv[0], *rerun_arguments(run.path), "hydra.output_subdir=null"]
     HydraConfig.instance().cfg = None
     os.environ[CHILD] = str(os.getpid())
-    if not WANTS_TRACEBACK:
-        # Set by cli.py for this process only: the other ranks, too, say in one line what is wrong.
-        os.environ.pop(FULL_ERROR, None)
     try:
         yield
     finally:

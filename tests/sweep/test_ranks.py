@@ -38,6 +38,8 @@ def check_ranks(records: Path, sweep: Path, jobs: int) -> None:
         assert first["config"] == OmegaConf.to_container(OmegaConf.load(Path(path) / ".hydra" / "config.yaml"))
         assert Path(path).name == f"latent_size={first['config']['latent_size']}"
         assert not {name for name in OF_A_RANK if name in first["environment"]}
+        # What a command has Hydra do about errors is its own affair.
+        assert "HYDRA_FULL_ERROR" not in first["environment"] | second["environment"]
         ports.add(second["environment"]["MASTER_PORT"])
     assert len(ports) == jobs
     assert {entry.name for entry in sweep.parent.iterdir()} == {sweep.name, records.name}

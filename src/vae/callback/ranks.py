@@ -1,6 +1,5 @@
 """The ranks of a run end together, and say first what was first."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import time
 
 from lightning import Callback, LightningModule, Trainer
 
-from vae.error_line import error_line
+from vae.error_line import WANTS_TRACEBACK, error_line
 from vae.interruption import Interrupted
 
 PATIENCE = 3.0
@@ -24,7 +23,7 @@ class EndTogether(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         launched: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-        said = isinstance(exception, Interrupted) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+        said = isinstance(exception, Interrupted) or WANTS_TRACEBACK
         if not said:
             # Whatever is wrong with a connection is a RuntimeError.
             lost = first_to_end(launched, PATIENCE if isinstance(exception, RuntimeError) else 0)

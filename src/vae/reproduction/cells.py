@@ -1,13 +1,11 @@
 """The runs of a table: trained as one sweep, then measured, each once."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae.error_line import FULL_ERROR, WANTS_TRACEBACK
 from vae.files import read_json, write_atomically
 from vae.origin import ROOT
 from vae.reproduction.table import Table
@@ -28,9 +26,8 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
 
 
 def run_program(command: Sequence[str]) -> int:
-    """The exit status of a further command, whose errors are one line each unless the user wants to see where."""
-    environment = os.environ | {FULL_ERROR: "1" if WANTS_TRACEBACK else "0"}
-    return subprocess.run(command, check=False, env=environment).returncode
+    """The exit status of a further command."""
+    return subprocess.run(command, check=False).returncode
 
 
 def done_jobs(folder: Path) -> list[JobDirectory]:
