@@ -35,17 +35,6 @@ def test_the_default_is_glorots(composed: Callable[..., DictConfig]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), named.parameters(), strict=True))
 
 
-def test_a_run_from_before_there_was_a_choice_has_torchs(composed: Callable[..., DictConfig]) -> None:
-    config = composed("network=mlp", "init=torch")
-    torch.manual_seed(3)
-    model = build_model(config, (1, 8, 8))
-    del config.init
-    torch.manual_seed(3)
-    older = build_model(config, (1, 8, 8))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), older.parameters(), strict=True))
-    assert model.encoder.layers[1].bias.ne(0).any()
-
-
 def test_another_name_is_refused(composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform"):
         build_model(composed("init=he"), (1, 8, 8))

@@ -40,9 +40,8 @@ def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> Latent
         prior=instantiate(config.prior),
         likelihood=instantiate(config.likelihood),
     )
-    # The configs of older runs lack these.
-    initialize(model, config.get("init", "torch"))
-    model.starts_from_mean = check_bool("start_from_mean", config.get("start_from_mean", True))
+    initialize(model, config.init)
+    model.starts_from_mean = check_bool("start_from_mean", config.start_from_mean)
     return model
 
 

@@ -17,14 +17,11 @@ from torch import nn
 from vae.build import build_model
 from vae.checkpoint import newest_undamaged, read_checkpoint
 from vae.checks import ConfigError, check_choice
-from vae.cli import CONF
 from vae.data import ImageDataModule
 from vae.files import read_json, write_atomically
+from vae.older_run import with_newer_keys
 from vae.trained_model import TrainedModel
 from vae.trust import check_targets
-
-NOT_OF_A_RUN = ("defaults", "hydra", "paths")
-"""What conf/train.yaml has of how it is composed and where, which says nothing to a saved config."""
 
 
 class RunDirectory:
@@ -68,7 +65,7 @@ class RunDirectory:
         return newest_undamaged(self.path / "checkpoints")
 
     def config(self) -> DictConfig:
-        """The resolved config, with today's value of the keys that are newer than the run.
+        """The resolved config, with what the keys that are newer than the run meant to it.
 
         Raises:
             ConfigError: this is no run directory, its config is damaged, or it names foreign code.
@@ -77,7 +74,7 @@ class RunDirectory:
             raise ConfigError(f"{self.path}: not a run directory (it has no .hydra/config.yaml)")
         config = read_config(self.config_file)
         check_targets(config, self.config_file)
-        return _with_newer_keys(config)
+        return with_newer_keys(config)
 
     def check_in_place(self) -> None:
         """Refuse to go on with a run elsewhere than where it began: what it saved names the files there.
@@ -144,18 +141,6 @@ def _joined(before: str | None, now: str | None) -> str | None:
     if before is None or now is None or now in before.split("; "):
         return before or now
     return f"{before}; {now}"
-
-
-def _with_newer_keys(config: DictConfig) -> DictConfig:
-    """The config, and what conf/train.yaml itself says of keys that it lacks: it was saved before they existed."""
-    own = OmegaConf.load(CONF / "train.yaml")
-    assert isinstance(own, DictConfig)
-    newer = {
-        key: own[key]
-        for key in map(str, own)
-        if key not in config and key not in NOT_OF_A_RUN and not OmegaConf.is_interpolation(own, key)
-    }
-    return OmegaConf.merge(newer, config)  # type: ignore[return-value]
 
 
 def read_config(path: Path) -> DictConfig:

@@ -1,10 +1,12 @@
 """A sweep as a user runs it, on the digits, in a process of its own."""
 
 import csv
+import functools
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +28,10 @@ def summary_of(sweep: Path) -> dict[str, dict[str, str]]:
     with (sweep / "summary.csv").open(newline="") as file:
         rows = {row.pop("job"): row for row in csv.DictReader(file)}
     return {job: {k: v for k, v in row.items() if k not in ("seconds", "attempts")} for job, row in rows.items()}
+
+
+def identity_of(sweep: Path) -> dict[str, object]:
+    return json.loads((sweep / "sweep.json").read_text())["identity"]
 
 
 def folders_of(sweep: Path) -> set[str]:
@@ -80,6 +86,54 @@ def test_the_folder_of_another_sweep_is_refused(sweep: tuple[Path, str]) -> None
     done = run_train("-m", *GRID, *SMALL, "optimizer.lr=0.1", f"hydra.sweep.dir={sweep[0]}")
     assert done.returncode == 1
     assert "another sweep: optimizer.lr is 0.001 there and 0.1 here" in done.stderr
+
+
+def without_keys(sweep: Path, copy: Path, *keys: str) -> Path:
+    """The sweep as it would have been saved before there were these keys."""
+    shutil.copytree(sweep, copy)
+    manifest = json.loads((copy / "sweep.json").read_text())
+    for key in keys:
+        *parents, leaf = key.split(".")
+        node = functools.reduce(dict.__getitem__, parents, manifest["identity"]["config"])
+        del node[leaf]
+    (copy / "sweep.json").write_text(json.dumps(manifest))
+    return copy
+
+
+def test_a_sweep_from_before_some_keys_existed_goes_on(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    newer = ["steps_at_once", "monitor", "optimizer.fused", "network.activation"]
+    path = without_keys(sweep[0], tmp_path / "old", *newer)
+    done = run_train(f"resume={path}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((path / "sweep.json").read_text())["identity"] == identity_of(sweep[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "line"),
+    [
+        ("steps_at_once", "steps_at_once=1", "steps_at_once is auto there and 1 here"),
+        ("network.activation", "network.activation=tanh", "network.activation is relu there and tanh here"),
+        # Not today's default: what it was when there was no such key.
+        ("start_from_mean", "start_from_mean=false", "start_from_mean is True there and False here"),
+        ("init", "init=glorot_uniform", "init is torch there and glorot_uniform here"),
+    ],
+)
+def test_with_another_value_of_a_newer_key_it_is_another_sweep(
+    sweep: tuple[Path, str], key: str, given: str, line: str, tmp_path: Path
+) -> None:
+    path = without_keys(sweep[0], tmp_path / "old", key)
+    done = run_train(f"resume={path}", given)
+    assert done.returncode == 1
+    assert f"is the directory of another sweep: {line}" in done.stderr
+
+
+def test_what_a_sweep_left_out_is_no_newer_key(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    command = ["-m", "seed=1", *SMALL, "trainer.max_epochs=1", f"hydra.sweep.dir={path}"]
+    assert run_train(*command, "~metric.test.nll").returncode == 0
+    done = run_train(*command)
+    assert done.returncode == 1
+    assert "another sweep: metric.test.nll" in done.stderr
 
 
 def test_a_failed_job_is_recorded_and_retried_while_others_go_on(tmp_path: Path) -> None:
