@@ -75,13 +75,13 @@ def bare(workload: Workload, folder: Path) -> Epoch:
     """A loop over a float tensor in memory, shuffled, without the incomplete batch (as the framework)."""
     config = composed(workload, folder)
     x, size = training_images(workload, folder), config.data.batch_size
+    model: nn.Module
     if "network.hidden_sizes=[400]" in workload.overrides:
-        plain = PlainVAE()
-        x, parameters, loss = x.flatten(1), plain.parameters(), plain.loss
+        x, model = x.flatten(1), (plain := PlainVAE())
+        loss: Callable[[Tensor], Tensor] = plain.loss
     else:
         model, loss = framework_loss(config, x.shape[1:])
-        parameters = model.parameters()
-    optimizer = torch.optim.Adam(parameters, 1e-3, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
 
     def epoch() -> int:
         order = torch.randperm(len(x))[: len(x) // size * size]

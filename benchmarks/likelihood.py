@@ -23,7 +23,7 @@ from vae.network.mlp import MLPDecoder, MLPEncoder
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.prior.standard_normal import StandardNormal
 
-HIDDEN = {"hidden_sizes": [200, 200], "activation": "relu"}
+HIDDEN, ACTIVATION = (200, 200), "relu"
 ROWS = (256, 512, 1024, 2560)
 """Rows that the products alone may take at a time."""
 MEMORY_CASES = ((500, 100), (500, 400), (2000, 100))
@@ -35,8 +35,8 @@ def build() -> LatentModel:
     model = LatentModel(
         (1, 28, 28),
         50,
-        partial(MLPEncoder, **HIDDEN),
-        partial(MLPDecoder, **HIDDEN),
+        partial(MLPEncoder, hidden_sizes=HIDDEN, activation=ACTIVATION),
+        partial(MLPDecoder, hidden_sizes=HIDDEN, activation=ACTIVATION),
         DiagonalGaussian,
         StandardNormal,
         Bernoulli,

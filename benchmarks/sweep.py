@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,6 +40,7 @@ def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
     from train import train
 
     from vae.sweep import job
+    from vae.sweep.memory import give_back_memory
 
     training, found = [0.0], []
 
@@ -54,16 +56,15 @@ def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
 
     for name in ("fit", "validate", "test"):
         setattr(Trainer, name, timed(getattr(Trainer, name)))
-    give_back = job.give_back_memory
 
     def look() -> None:
-        give_back()
+        give_back_memory()
         found.append(Held(time.perf_counter(), training[0], *_now()))
 
-    job.give_back_memory = look
     common = ["trainer.max_epochs=1", "trainer.accelerator=cpu", f"hydra.sweep.dir={folder}/sweep"]
     sys.argv = ["train.py", "-m", f"seed=range({jobs})", *common, *overrides]
-    train()
+    with patch.object(job, "give_back_memory", look):
+        train()
     return found
 
 

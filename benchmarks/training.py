@@ -29,6 +29,7 @@ class Process:
     """
 
     def __init__(self, workload: str, contender: str, folder: str, threads: int):
+        self.name = f"{contender} of {workload}"
         command = [sys.executable, "-m", "benchmarks.contender", workload, contender, folder, str(threads)]
         self.log = Path(folder, f"{contender}.log").open("w+")  # noqa: SIM115 (it lives as long as the process)
         self.process = subprocess.Popen(
@@ -42,7 +43,7 @@ class Process:
         words = self.process.stdout.readline().split()
         if not words:
             self.log.seek(0)
-            raise RuntimeError(f"{self.process.args} ended:\n{self.log.read()[-3000:]}")
+            raise RuntimeError(f"{self.name} ended:\n{self.log.read()[-3000:]}")
         return words
 
     def epoch(self) -> tuple[float, int]:
