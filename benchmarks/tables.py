@@ -132,9 +132,14 @@ def _growth(found: dict[str, Any]) -> str:
 
 
 def _circumstances(found: dict[str, Any]) -> str:
-    lines = {
-        f"{result['machine']}, commit {result['commit']}, "
-        + ", ".join(f"{package} {number}" for package, number in result["versions"].items())
-        for result in found.values()
-    }
-    return "Measured on: " + "; ".join(sorted(lines)) + "."
+    """Each machine with its libraries, once, and which lines were measured there at which commit."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for name, result in found.items():
+        versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
+        commits = places.setdefault(f"{result['machine']}, {versions}", {})
+        commits.setdefault(result["commit"], []).append(name)
+    lines = []
+    for place, commits in sorted(places.items()):
+        at = "; ".join(f"{commit} ({', '.join(names)})" for commit, names in sorted(commits.items()))
+        lines.append(f"Measured on {place}, at the commits {at}.")
+    return "\n\n".join(lines)
