@@ -30,10 +30,6 @@ def summary_of(sweep: Path) -> dict[str, dict[str, str]]:
     return {job: {k: v for k, v in row.items() if k not in ("seconds", "attempts")} for job, row in rows.items()}
 
 
-def identity_of(sweep: Path) -> dict[str, object]:
-    return json.loads((sweep / "sweep.json").read_text())["identity"]
-
-
 def folders_of(sweep: Path) -> set[str]:
     return {path.name for path in sweep.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
@@ -88,24 +84,25 @@ def test_the_folder_of_another_sweep_is_refused(sweep: tuple[Path, str]) -> None
     assert "another sweep: optimizer.lr is 0.001 there and 0.1 here" in done.stderr
 
 
-def without_keys(sweep: Path, copy: Path, *keys: str) -> Path:
-    """The sweep as it would have been saved before there were these keys."""
+def without_keys(sweep: Path, copy: Path, keys: list[str], constants: tuple[str, ...] = ()) -> list[str]:
+    """Copy a sweep as if saved before there were these keys, or with such constants; its command in the copy."""
     shutil.copytree(sweep, copy)
     manifest = json.loads((copy / "sweep.json").read_text())
     for key in keys:
         *parents, leaf = key.split(".")
-        node = functools.reduce(dict.__getitem__, parents, manifest["identity"]["config"])
-        del node[leaf]
+        del functools.reduce(dict.__getitem__, parents, manifest["identity"]["config"])[leaf]
+    manifest["constants"] += constants
     (copy / "sweep.json").write_text(json.dumps(manifest))
-    return copy
+    return ["-m", *GRID, *SMALL, f"hydra.sweep.dir={copy}"]
 
 
 def test_a_sweep_from_before_some_keys_existed_goes_on(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    path = tmp_path / "old"
     newer = ["steps_at_once", "monitor", "optimizer.fused", "network.activation"]
-    path = without_keys(sweep[0], tmp_path / "old", *newer)
-    done = run_train(f"resume={path}")
+    done = run_train(*without_keys(sweep[0], path, newer))
     assert done.returncode == 0, done.stderr
-    assert json.loads((path / "sweep.json").read_text())["identity"] == identity_of(sweep[0])
+    assert "4 jobs, 4 done" in done.stdout
+    assert json.loads((path / "sweep.json").read_text())["identity"]["config"]["monitor"]["mode"] == "max"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +110,7 @@ def test_a_sweep_from_before_some_keys_existed_goes_on(sweep: tuple[Path, str], 
     [
         ("steps_at_once", "steps_at_once=1", "steps_at_once is auto there and 1 here"),
         ("network.activation", "network.activation=tanh", "network.activation is relu there and tanh here"),
-        # Not today's default: what it was when there was no such key.
+        # Not today's default, but what was done when there was no such key.
         ("start_from_mean", "start_from_mean=false", "start_from_mean is True there and False here"),
         ("init", "init=glorot_uniform", "init is torch there and glorot_uniform here"),
     ],
@@ -121,19 +118,15 @@ def test_a_sweep_from_before_some_keys_existed_goes_on(sweep: tuple[Path, str], 
 def test_with_another_value_of_a_newer_key_it_is_another_sweep(
     sweep: tuple[Path, str], key: str, given: str, line: str, tmp_path: Path
 ) -> None:
-    path = without_keys(sweep[0], tmp_path / "old", key)
-    done = run_train(f"resume={path}", given)
+    done = run_train(*without_keys(sweep[0], tmp_path / "old", [key]), given)
     assert done.returncode == 1
     assert f"is the directory of another sweep: {line}" in done.stderr
 
 
-def test_what_a_sweep_left_out_is_no_newer_key(tmp_path: Path) -> None:
-    path = tmp_path / "sweep"
-    command = ["-m", "seed=1", *SMALL, "trainer.max_epochs=1", f"hydra.sweep.dir={path}"]
-    assert run_train(*command, "~metric.test.nll").returncode == 0
-    done = run_train(*command)
+def test_what_a_sweep_left_out_is_no_newer_key(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    done = run_train(*without_keys(sweep[0], tmp_path / "old", ["metric.test.nll"], ("~metric.test.nll",)))
     assert done.returncode == 1
-    assert "another sweep: metric.test.nll" in done.stderr
+    assert "is the directory of another sweep: metric.test.nll is None there" in done.stderr
 
 
 def test_a_failed_job_is_recorded_and_retried_while_others_go_on(tmp_path: Path) -> None:
