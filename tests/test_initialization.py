@@ -53,12 +53,6 @@ def test_the_default_does_not(composed: Callable[..., DictConfig]) -> None:
     assert not build_model(composed(), (1, 8, 8)).starts_from_mean
 
 
-def test_a_run_from_before_there_was_a_choice_does(composed: Callable[..., DictConfig]) -> None:
-    config = composed()
-    del config.start_from_mean
-    assert build_model(config, (1, 8, 8)).starts_from_mean
-
-
 @pytest.mark.parametrize("start", [True, False])
 def test_the_decoder_starts_at_the_mean_if_it_is_to(start: bool, composed: Callable[..., DictConfig]) -> None:
     config = composed(f"start_from_mean={start}", "trainer.max_epochs=0", "logger=none", "callback=none")
