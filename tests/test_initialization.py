@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
+from torch.nn.functional import softplus
 
 from vae.build import build_model, build_module, build_trainer
 from vae.checks import ConfigError
@@ -63,6 +64,25 @@ def test_the_decoder_starts_at_the_mean_if_it_is_to(start: bool, composed: Calla
     after = module.model.decoder.output.bias
     assert torch.equal(after, data.train_mean().flatten() if start else before)
     assert not torch.equal(before, data.train_mean().flatten())
+
+
+@pytest.mark.parametrize("init", ["glorot_uniform", "torch"])
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    "likelihood",
+    ["gaussian_per_pixel", "discretized_logistic", "discretized_logistic likelihood.components=3"],
+)
+def test_a_decoded_spread_starts_where_it_is_told_without_the_mean(
+    likelihood: str, network: str, init: str, composed: Callable[..., DictConfig]
+) -> None:
+    name = "sigma" if likelihood == "gaussian_per_pixel" else "scale"
+    choices = [f"network={network}", f"init={init}", *f"likelihood={likelihood}".split()]
+    model = build_model(composed(*choices, f"likelihood.init_{name}=0.3"), (1, 16, 16))
+    raw = model.decoder.output.bias.view(model.likelihood.param_shape).chunk(model.likelihood.param_shape[0])
+    count = getattr(model.likelihood, "components", 1)
+    minimum = getattr(model.likelihood, f"min_{name}")
+    for spread in raw[count : 2 * count]:
+        torch.testing.assert_close(minimum + softplus(spread), torch.full((1, 16, 16), 0.3))
 
 
 def test_another_start_is_refused(composed: Callable[..., DictConfig]) -> None:

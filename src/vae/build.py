@@ -41,6 +41,8 @@ def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> Latent
         likelihood=instantiate(config.likelihood),
     )
     initialize(model, config.init)
+    if getattr(model.likelihood, "decodes_spread", False):
+        model.start_from_mean(torch.zeros(image_shape))  # for the spread's own start; the mean's may follow
     model.starts_from_mean = check_bool("start_from_mean", config.start_from_mean)
     return model
 

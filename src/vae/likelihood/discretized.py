@@ -54,6 +54,7 @@ class DiscretizedLogistic(nn.Module):
     """
 
     support = "bytes"
+    decodes_spread = True
 
     def __init__(
         self,

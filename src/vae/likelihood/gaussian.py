@@ -88,6 +88,7 @@ class GaussianPerPixel(nn.Module):
     """
 
     support = "real"
+    decodes_spread = True
 
     def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.05):
         super().__init__()
