@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import eight_jobs, growth, likelihood, memory, precision, startup, training
+from benchmarks import eight_jobs, growth, likelihood, memory, own_time, precision, startup, training
 from benchmarks.tables import RESULTS, render
 from benchmarks.workload import WORKLOADS
 
@@ -54,6 +54,7 @@ def main() -> None:
         for name in WORKLOADS
     }
     lines |= {
+        "own_time": lambda: own_time.measure(arguments.turns),
         "likelihood": measure_likelihood,
         "memory": memory.measure,
         "startup": lambda: startup.measure(arguments.turns),

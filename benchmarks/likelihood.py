@@ -26,7 +26,11 @@ from vae.prior.standard_normal import StandardNormal
 HIDDEN, ACTIVATION = (200, 200), "relu"
 ROWS = (256, 512, 1024, 2560)
 """Rows that the products alone may take at a time."""
-MEMORY_CASES = ((500, 100), (500, 400), (2000, 100))
+IMAGES, DRAWS = 100, 5000
+"""Of which the time is measured: the draws of a published NLL, and images enough for half a million of them."""
+NAIVE_IMAGES = 2
+"""Of the naive loop, which takes each by itself."""
+MEMORY_CASES = ((500, 100), (500, 5000), (2000, 100))
 """Images and draws at which peak memory is measured."""
 
 
@@ -71,12 +75,12 @@ def best_seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return best
 
 
-def measure(images: int = 500, k: int = 200, repeats: int = 7) -> dict[str, float]:
+def measure(images: int = IMAGES, k: int = DRAWS, repeats: int = 7) -> dict[str, float]:
     """Microseconds per image and draw of the three, and the ratios of NLL to products and of naive loop to NLL."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model, x = build(), torch.rand(images, 1, 28, 28).round()
-    few, total = 10, images * k
+    few, total = min(NAIVE_IMAGES, images), images * k
     works: dict[str, Callable[[], object]] = {
         "nll": lambda: model.log_marginal(x, k),
         "naive": lambda: naive(model, x[:few], k),
@@ -88,6 +92,8 @@ def measure(images: int = 500, k: int = 200, repeats: int = 7) -> dict[str, floa
     alone = min(seconds[f"products {rows}"] / (total // 4 // rows * rows) for rows in ROWS)
     loop = seconds["naive"] / (few * k)
     return {
+        "images": images,
+        "k": k,
         "nll_microseconds": nll * 1e6,
         "products_microseconds": alone * 1e6,
         "naive_microseconds": loop * 1e6,
@@ -120,8 +126,8 @@ def _print_memory(images: int, k: int) -> None:
 def main() -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--k", type=int, default=200)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--k", type=int, default=DRAWS)
     parser.add_argument("--memory-of", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:

@@ -1,0 +1,77 @@
+"""What make bench measures of the framework's own time is there, and what it writes says what was found."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.own_time import epochs_in_turns, summary
+from benchmarks.tables import tables
+from benchmarks.workload import Workload, write_images
+
+from vae.module import VAEModule
+
+SMALL = ("likelihood=bernoulli", "network.hidden_sizes=[16]", "latent_size=2", "data.batch_size=16", "logger=csv")
+PLANTED = 4e-3
+"""Seconds in each step of the framework."""
+
+
+def own_time(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Of a model so small that nearly all of a step is the framework's."""
+    workload = Workload((*SMALL, "callback.pictures=null", *overrides), images=640)
+    folder.mkdir()
+    write_images(workload, folder)
+    return summary(*epochs_in_turns(workload, folder, 3))
+
+
+@pytest.mark.parametrize("steps_at_once", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_planted_delay_is_found(steps_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    override = f"steps_at_once={steps_at_once}"
+    before = own_time(tmp_path / "before", override)
+    log_if_due = VAEModule._log_if_due
+
+    def slowed(self: VAEModule, is_last: bool) -> None:
+        until = time.process_time() + PLANTED
+        while time.process_time() < until:
+            pass
+        log_if_due(self, is_last)
+
+    monkeypatch.setattr(VAEModule, "_log_if_due", slowed)
+    after = own_time(tmp_path / "after", override)
+    assert after["steps"] == 40
+    assert after["steps_at_once"] == steps_at_once
+    planted = after["own_milliseconds"]["median"] - before["own_milliseconds"]["median"]
+    assert planted == pytest.approx(PLANTED * 1e3, rel=0.3)
+    assert abs(after["control_milliseconds"]["median"]) < 0.3 * PLANTED * 1e3
+
+
+def result(commit: str, found: dict[str, Any], machine: str = "2 cores") -> dict[str, Any]:
+    return {"machine": machine, "commit": commit, "versions": {"torch": "2.15.0"}, "found": found}
+
+
+def own_time_of(milliseconds: float) -> dict[str, Any]:
+    spread = {"median": milliseconds, "least": milliseconds - 0.1, "most": milliseconds + 0.1}
+    control = {"median": 0.01, "least": -0.02, "most": 0.03}
+    counts = {"epochs": 5, "steps": 429, "steps_at_once": 16}
+    times = {"framework_milliseconds": 8.75, "model_milliseconds": 8.5}
+    return counts | times | {"own_milliseconds": spread, "control_milliseconds": control}
+
+
+@pytest.mark.parametrize(("milliseconds", "judged"), [(0.2, "met"), (0.3, "missed")])
+def test_own_time_is_judged_by_its_goal(milliseconds: float, judged: str) -> None:
+    page = tables({"own_time": result("abc", own_time_of(milliseconds))})
+    assert (
+        f"{milliseconds:.2f} ms ({milliseconds - 0.1:.2f}–{milliseconds + 0.1:.2f}; goal 0.25: {judged})" in page
+    )
+    assert "takes +0.01 ms (-0.02–+0.03) more than the first" in page
+
+
+def test_a_machine_is_named_once_with_the_commits_of_its_lines() -> None:
+    startup = {"help": 1.0, "first_step": 5.0}
+    page = tables({"own_time": result("abc", own_time_of(0.2)), "startup": result("abc", startup)})
+    assert page.endswith("Measured on 2 cores, torch 2.15.0, at the commits abc (own_time, startup).")
+    page = tables({"own_time": result("def", own_time_of(0.2)), "startup": result("abc", startup)})
+    assert page.endswith("at the commits abc (startup); def (own_time).")
+    elsewhere = result("def", startup, "16 cores")
+    page = tables({"own_time": result("abc", own_time_of(0.2)), "startup": elsewhere})
+    assert page.count("Measured on") == 2
