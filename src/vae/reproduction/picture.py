@@ -19,12 +19,13 @@ def table_figure(found: Found) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    firsts = [(row["name"], row["runs"][0].get("nll_at")) for row in found["rows"]]
-    curves = [(name, nll_at) for name, nll_at in firsts if nll_at]
+    colors = _colors(len(found["rows"]))
+    firsts = [(color, row["runs"][0].get("nll_at")) for color, row in zip(colors, found["rows"], strict=True)]
+    curves = [(color, nll_at) for color, nll_at in firsts if nll_at]
     height = max(2.2, 0.22 * len(found["rows"]) + 0.9)
     figure = Figure(figsize=(6.5 if curves else 4.5, height), dpi=150, layout="constrained")
     panels = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
-    _draw_rows(panels[0], found)
+    _draw_rows(panels[0], found, colors)
     if panels[0].get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2, fontsize=7, frameon=False)
     if curves:
@@ -32,12 +33,20 @@ def table_figure(found: Found) -> "Figure":
     return figure
 
 
-def _draw_rows(axes: "Axes", found: Found) -> None:
+def _colors(rows: int) -> list[Any]:
+    """A colour for each row, its own while there are 20 of them at most."""
+    from matplotlib import colormaps
+
+    map_, size = (colormaps["tab10"], 10) if rows <= 10 else (colormaps["tab20"], 20)
+    return [map_(place % size) for place in range(rows)]
+
+
+def _draw_rows(axes: "Axes", found: Found, colors: list[Any]) -> None:
     rows = found["rows"]
     for place, row in enumerate(rows):
         for run in row["runs"]:
             if run.get("value") is not None:
-                axes.errorbar(run["value"], place, xerr=run["stderr"], fmt="o", color=f"C{place % 10}", ms=4)
+                axes.errorbar(run["value"], place, xerr=run["stderr"], fmt="o", color=colors[place], ms=4)
     for key, (marker, label) in PUBLISHED.items():
         known = [(row[key], place) for place, row in enumerate(rows) if row[key] is not None]
         if known:
@@ -52,10 +61,10 @@ def _draw_rows(axes: "Axes", found: Found) -> None:
     )
 
 
-def _draw_curves(axes: "Axes", curves: list[tuple[str, dict[str, Any]]]) -> None:
-    for place, (_, at) in enumerate(curves):
+def _draw_curves(axes: "Axes", curves: list[tuple[Any, dict[str, Any]]]) -> None:
+    for color, at in curves:
         draws = sorted(at, key=int)
-        axes.plot([int(k) for k in draws], [at[k] for k in draws], ".-", color=f"C{place % 10}", linewidth=1)
+        axes.plot([int(k) for k in draws], [at[k] for k in draws], ".-", color=color, linewidth=1)
     axes.set_xscale("log")
     axes.set_xlabel("draws in the estimate of log p(x)", fontsize=8)
     axes.set_ylabel("nats per image", fontsize=8)
