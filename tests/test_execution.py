@@ -1,8 +1,9 @@
 """Options of the training step change its speed or memory, not what is computed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,12 +91,31 @@ def test_no_truth_value(composed: Composed) -> None:
         build_module(config, instantiate(config.data))
 
 
-def test_matmul_precision() -> None:
+@pytest.fixture
+def _matmul_precision_afterwards() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
-    try:
-        set_matmul_precision("medium")
-        assert torch.get_float32_matmul_precision() == "medium"
-        with pytest.raises(ConfigError, match="matmul_precision=low: must be one of"):
-            set_matmul_precision("low")
-    finally:
-        torch.set_float32_matmul_precision(before)
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_matmul_precision_afterwards")
+def test_every_run_of_a_process_has_its_own_matmul_precision(composed: Composed, tmp_path: Path) -> None:
+    """As the jobs of a sweep are: `train.py`'s own function, one after the other."""
+    from train import train
+
+    seen = []
+    for override in (["matmul_precision=medium"], ["matmul_precision=high"], []):
+        short = ["trainer.max_epochs=1", "network.hidden_sizes=[8]", "callback.pictures=null"]
+        config = composed(*QUICK[:3], *short, *override)
+        config.paths.run = str(tmp_path / f"{len(seen)}")
+        train.__wrapped__(config)  # type: ignore[attr-defined]
+        seen.append(torch.get_float32_matmul_precision())
+    assert seen == ["medium", "high", "highest"]
+
+
+@pytest.mark.usefixtures("_matmul_precision_afterwards")
+def test_no_such_matmul_precision() -> None:
+    set_matmul_precision("medium")
+    with pytest.raises(ConfigError, match="matmul_precision=low: must be one of highest, high, medium"):
+        set_matmul_precision("low")
+    assert torch.get_float32_matmul_precision() == "medium"

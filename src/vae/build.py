@@ -54,6 +54,9 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         ConfigError: parts that cannot work together.
     """
     _check_size(config, data.image_shape)
+    if (fused := config.optimizer.get("fused")) is not None:
+        # torch takes anything that is not nothing for yes.
+        check_bool("optimizer.fused", fused)
     model = build_model(config, data.image_shape)
     objective = instantiate(config.objective)
     check_combination(model, objective, data.values)

@@ -5,8 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from commands import run_command
+from vae.build import build_model
 from vae.checks import ConfigError
 from vae.network.conv import ConvDecoder, ConvEncoder
 from vae.network.norm import norm_layer
@@ -97,8 +100,38 @@ def test_memory_format_changes_no_value(encoder: type, decoder: type, options: d
     for part, other, given in zip(last, first, (x, z), strict=True):
         other.load_state_dict(part.state_dict())
         torch.testing.assert_close(part(given), other(given), rtol=1e-4, atol=1e-5)
-    assert last[1](z).is_contiguous(memory_format=torch.channels_last)
-    assert first[1](z).is_contiguous()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_every_feature_map_and_its_gradient_has_the_memory_format(
+    network: str, channels_last: bool, composed: Callable[..., DictConfig]
+) -> None:
+    """Within `LatentModel`, as the option sets it: one layer that changed it would have each map copied.
+
+    Only the gradient of the decoder's output, which comes first, has the order of the images (NCHW).
+    """
+    small = ["network.base_width=4", "network.max_width=8", f"network.channels_last={channels_last}"]
+    model = build_model(composed(f"network={network}", *small), (3, 12, 16))
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    convolutions = {m: name for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)}
+    gradients: list[bool] = []
+
+    def check(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        assert given[0].is_contiguous(memory_format=order), convolutions[module]
+        assert made.is_contiguous(memory_format=order), convolutions[module]
+        made.register_hook(lambda gradient: gradients.append(gradient.is_contiguous(memory_format=order)))
+
+    for module in convolutions:
+        module.register_forward_hook(check)
+    model.elbo(torch.rand(5, 3, 12, 16)).sum().backward()
+    assert gradients == [not channels_last, *[True] * (len(convolutions) - 1)]
+
+
+def test_no_memory_format() -> None:
+    """In a process of its own, where nothing looks at annotations first."""
+    done = run_command("-c", "from vae.network.pyramid import MemoryFormat; MemoryFormat('maybe')")
+    assert done.stderr.splitlines()[-1].endswith("ConfigError: network.channels_last=maybe: must be true or false")
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "options"), NETWORKS)
