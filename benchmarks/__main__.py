@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import eight_jobs, growth, likelihood, memory, own_time, precision, startup, training
+from benchmarks import data_wait, eight_jobs, growth, likelihood, memory, own_time, precision, startup, training
 from benchmarks.tables import RESULTS, render
 from benchmarks.workload import WORKLOADS
 
@@ -55,6 +55,7 @@ def main() -> None:
     }
     lines |= {
         "own_time": lambda: own_time.measure(arguments.turns),
+        "data_wait": lambda: data_wait.measure(arguments.turns),
         "likelihood": measure_likelihood,
         "memory": memory.measure,
         "startup": lambda: startup.measure(arguments.turns),

@@ -80,19 +80,21 @@ def measure(name: str, turns: int, threads: int) -> dict[str, Any]:
             for process in processes.values():
                 process.end()
     images = {contender: round(median(values)) for contender, values in speed.items()}
-    ratios = {
-        contender: sorted(own / other for own, other in zip(speed["framework"], speed[contender], strict=True))
-        for contender in others
-    }
-    return {
+    found = {
         "threads": threads,
         "turns": turns,
         "images_per_second": images,
-        "framework_over": {
-            contender: {"median": median(found), "least": found[0], "most": found[-1]}
-            for contender, found in ratios.items()
-        },
+        "framework_over": {other: ratio(speed["framework"], speed[other]) for other in others},
     }
+    if "compiled" in others:
+        found["compiled_over"] = {"bare": ratio(speed["compiled"], speed["bare"])}
+    return found
+
+
+def ratio(speeds: list[float], others: list[float]) -> dict[str, float]:
+    """Median, least and most of the ratios within the turns."""
+    found = sorted(own / other for own, other in zip(speeds, others, strict=True))
+    return {"median": median(found), "least": found[0], "most": found[-1]}
 
 
 def main() -> None:

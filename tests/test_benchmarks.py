@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.data_wait import share
 from benchmarks.own_time import epochs_in_turns, summary
 from benchmarks.tables import tables
+from benchmarks.training import ratio
 from benchmarks.workload import Workload, write_images
 
+from vae.data import Batch, ImageDataModule
 from vae.module import VAEModule
 
 SMALL = ("likelihood=bernoulli", "network.hidden_sizes=[16]", "latent_size=2", "data.batch_size=16", "logger=csv")
@@ -75,3 +78,35 @@ def test_a_machine_is_named_once_with_the_commits_of_its_lines() -> None:
     elsewhere = result("def", startup, "16 cores")
     page = tables({"own_time": result("abc", own_time_of(0.2)), "startup": elsewhere})
     assert page.count("Measured on") == 2
+
+
+@pytest.mark.parametrize(("share", "judged"), [(0.004, "met"), (0.02, "missed")])
+def test_waiting_for_data_is_judged_where_there_is_a_goal(share: float, judged: str) -> None:
+    waited = {"median": share, "least": share / 2, "most": share * 2}
+    page = tables({"data_wait": result("abc", {"conv_64": waited, "mlp_128": waited})})
+    assert f"for {share:.1%} ({share / 2:.1%}–{share * 2:.1%}) in conv_64 (goal 1%: {judged})" in page
+
+
+def test_compiled_training_is_compared_with_the_bare_loop() -> None:
+    speed = {"framework": 900, "bare": 1000, "compiled": 1050}
+    spread = {"median": 1.05, "least": 1.0, "most": 1.1}
+    found = {"threads": 1, "images_per_second": speed, "framework_over": {}, "compiled_over": {"bare": spread}}
+    page = tables({"mlp_128": result("abc", found)})
+    assert "| mlp_128, compile=true | 1 | 1,050 | bare | 1,000 | 1.05 (1.00–1.10) | 1.0 (met) |" in page
+
+
+def test_ratios_are_of_the_same_turn() -> None:
+    assert ratio([1.0, 4.0, 9.0], [2.0, 4.0, 3.0]) == {"median": 1.0, "least": 0.5, "most": 3.0}
+
+
+def test_a_planted_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = Workload(SMALL, images=640)
+    before = share(workload, 1)["median"]
+    ready = ImageDataModule.ready
+
+    def late(self: ImageDataModule, batch: Batch) -> Batch:
+        time.sleep(0.02)
+        return ready(self, batch)
+
+    monkeypatch.setattr(ImageDataModule, "ready", late)
+    assert share(workload, 1)["median"] > before + 0.3

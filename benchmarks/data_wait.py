@@ -1,0 +1,127 @@
+"""python -m benchmarks data_wait: the share of training in which a step waits for its images.
+
+That is the time in the data loader's `next`, which gathers the bytes of a batch (or of a group of batches), and in
+turning them into floats, of the time from an epoch's start to its validation. The first epoch does not count.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+
+from benchmarks.workload import WORKLOADS, Workload, composed, write_images
+from vae.build import build_module, build_trainer, hide_unused_gpus
+from vae.cli import quiet_libraries
+from vae.data import Batch, BatchGroup, ImageDataModule
+from vae.run import finish_loggers
+
+CASES = ("mlp_128", "conv_64")
+
+
+class Waiting:
+    """Seconds that were spent in what it wraps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def loader(self, batches: Any) -> "TimedLoader":
+        return TimedLoader(batches, self)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+class TimedLoader:
+    """A data loader whose `next` is timed."""
+
+    def __init__(self, batches: Any, waiting: Waiting):
+        self.batches, self.waiting = batches, waiting
+        self.batch_sampler = batches.batch_sampler  # from which the progress line counts the steps
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch | BatchGroup]:
+        with self.waiting:
+            iterator = iter(self.batches)
+        while True:
+            with self.waiting:
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def time_data(data: ImageDataModule, waiting: Waiting) -> None:
+    """Time all that the data module does between an epoch's start and its end."""
+    loader, ready = data.train_dataloader, data.ready
+
+    def timed_ready(batch: Batch) -> Batch:
+        with waiting:
+            return ready(batch)
+
+    data.train_dataloader = lambda: waiting.loader(loader())  # type: ignore[method-assign, assignment, return-value]
+    data.ready = timed_ready  # type: ignore[method-assign]
+
+
+class Shares(Callback):
+    """Of each epoch the share that was waited."""
+
+    def __init__(self, waiting: Waiting):
+        self.waiting, self.found = waiting, list[float]()
+        self._began = self._waited = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began, self._waited = time.perf_counter(), self.waiting.seconds
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        waited = self.waiting.seconds - self._waited
+        self.found.append(waited / (time.perf_counter() - self._began))
+
+
+def share(workload: Workload, epochs: int) -> dict[str, float]:
+    """Median, least and most of some epochs."""
+    waiting = Waiting()
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(workload, Path(folder))
+        config = composed(workload, Path(folder), f"trainer.max_epochs={epochs + 1}")
+        data: ImageDataModule = instantiate(config.data)
+        time_data(data, waiting)
+        module, trainer, shares = build_module(config, data), build_trainer(config), Shares(waiting)
+        trainer.callbacks.append(shares)  # type: ignore[attr-defined]
+        hide_unused_gpus(trainer)
+        try:
+            trainer.fit(module, data)
+        finally:
+            finish_loggers(trainer)
+    counted = shares.found[1:]
+    assert len(counted) == epochs
+    return {"median": median(counted), "least": min(counted), "most": max(counted)}
+
+
+def measure(epochs: int) -> dict[str, dict[str, float]]:
+    """Shares by workload, each in a process of its own, as what a trainer sets is the whole process's."""
+    found = {}
+    for name in CASES:
+        command = [sys.executable, "-m", "benchmarks.data_wait", name, str(epochs)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    quiet_libraries()
+    torch.set_num_threads(1)
+    print(json.dumps(share(WORKLOADS[sys.argv[1]], int(sys.argv[2]))))
