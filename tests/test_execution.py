@@ -30,7 +30,7 @@ QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=no
 )
 def test_compiled_training_is_one_graph_and_gives_the_same_weights(backend: str) -> None:
     """Not compiled anew for the evaluation of each epoch, its shorter last batch, or the second epoch."""
-    done = run_command("tests/compiled_training.py", backend, "vae", "stl", "conv", "annealed")
+    done = run_command("tests/compiled_training.py", backend, "vae", "stl", "conv", "chunked", "annealed")
     assert done.returncode == 0, done.stderr
     for model, found in json.loads(done.stdout.splitlines()[-1]).items():
         assert found["graphs"] == 1

@@ -1,7 +1,6 @@
 """LatentModel: the only place where network, posterior, prior and likelihood meet."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.utils.checkpoint import checkpoint
 
 from vae.allocation import keep_freed_memory
 from vae.checks import ConfigError, check_int
+from vae.chunk import in_chunks
 from vae.importance import (
     LogMarginal,
     RunningWeights,
@@ -20,7 +19,7 @@ from vae.importance import (
     images_at_a_time,
     stages,
 )
-from vae.latent import analytic_kl, draw, draw_for_path, latent_kl
+from vae.latent import analytic_kl, draw, latent_kl
 from vae.objective.objective import KL, LatentKL
 from vae.objective.terms import Terms
 from vae.precision import no_autocast
@@ -141,39 +140,31 @@ class LatentModel(nn.Module):
         Raises:
             ConfigError: a KL is wanted in a form that does not exist for this pair.
         """
-        p = self.p_z()
-        log_qz = log_qz_path = None
+        p, density = self.p_z(), kl != "required"
+        late = chunk is not None and chunk < k and latent != "monte_carlo"
         with no_autocast(x.device):
-            if path:
-                z, log_qz, log_qz_path = draw_for_path(q, k)
-            elif kl == "required":
-                z = q.rsample(torch.Size((k,)))  # (K, B, D)
-            else:
-                z, log_qz = draw(q, k)
+            draws = draw(q, k, density, path, late)
             closed_kl = None if kl == "none" else analytic_kl(q, p, required=kl == "required")
-            kl_of_each = None if latent == "none" else latent_kl(q, p, z, latent == "analytic")
-        log_px_z, log_pz = self._log_joint(x, None if kl == "required" else p, z, chunk)
-        return Terms(log_px_z, log_pz, log_qz, closed_kl, kl_of_each, z if path else None, log_qz_path)
+            kl_of_each = None if latent == "none" else latent_kl(q, p, draws.source, latent == "analytic")
+
+        def log_densities(source: Tensor) -> tuple[Tensor | None, ...]:
+            with no_autocast(x.device):
+                z, log_qz = (source, None) if draws.some is None else draws.some(source)
+            return *self._log_joint(x, p if density else None, z), log_qz
+
+        log_px_z, log_pz, log_qz = in_chunks(log_densities, draws.source, chunk, self.recompute_decoder)
+        assert log_px_z is not None
+        log_qz = draws.log_qz if draws.some is None else log_qz
+        z = draws.source if path else None
+        return Terms(log_px_z, log_pz, log_qz, closed_kl, kl_of_each, z, draws.log_qz_path)
 
     def _log_joint(
-        self, x: Float[Tensor, "B C H W"], p: Distribution | None, z: Float[Tensor, "K B D"], chunk: int | None
+        self, x: Float[Tensor, "B C H W"], p: Distribution | None, z: Float[Tensor, "K B D"]
     ) -> tuple[Float[Tensor, "K B"], Float[Tensor, "K B"] | None]:
-        """log p(x|z) and, given p, log p(z), of `chunk` draws at a time.
-
-        What lies between z and a chunk's densities is not kept for the backward pass but computed a second
-        time there, from the same z, so that memory is that of one chunk and gradients are those of all.
-        """
-
-        def log_densities(z: Tensor) -> tuple[Tensor, Tensor | None]:
-            log_px_z = self.decode(z).log_prob(x)
-            with no_autocast(x.device):
-                return log_px_z, None if p is None else p.log_prob(z)
-
-        again = partial(checkpoint, log_densities, use_reentrant=False) if z.requires_grad else log_densities
-        if chunk is None or chunk >= len(z):
-            return again(z) if self.recompute_decoder else log_densities(z)
-        log_px_z, log_pz = zip(*map(again, z.split(chunk)), strict=True)
-        return torch.cat(log_px_z), None if p is None else torch.cat(log_pz)
+        """log p(x|z) and, given p, log p(z)."""
+        log_px_z = self.decode(z).log_prob(x)
+        with no_autocast(x.device):
+            return log_px_z, None if p is None else p.log_prob(z)
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
@@ -227,14 +218,15 @@ class LatentModel(nn.Module):
     ) -> Float[Tensor, "K B"]:
         """log w of k further draws of each image, decoded for some of the images at a time."""
         with no_autocast(x.device):
-            z, log_qz = draw(q, k)
+            draws = draw(q, k)
+        assert draws.log_qz is not None
         images = images_at_a_time(k, prod(self.likelihood.param_shape), x.device)
         log_joint = []
-        for some_x, some_z in zip(x.split(images), z.split(images, dim=1), strict=True):
-            log_px_z, log_pz = self._log_joint(some_x, p, some_z, None)
+        for some_x, some_z in zip(x.split(images), draws.source.split(images, dim=1), strict=True):
+            log_px_z, log_pz = self._log_joint(some_x, p, some_z)
             assert log_pz is not None
             log_joint.append(log_px_z + log_pz)
-        return torch.cat(log_joint, 1) - log_qz
+        return torch.cat(log_joint, 1) - draws.log_qz
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "N C H W"]:

@@ -29,10 +29,17 @@ class LogScaleNormal(Normal):
     def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> "LogScaleNormal":
         return LogScaleNormal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
 
+    def noise(self, sample_shape: Size) -> Float[Tensor, "..."]:
+        """ε ~ N(0, 1) for so many draws."""
+        return torch.randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+
+    def at(self, noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """μ + σε."""
+        return torch.addcmul(self.loc, self.scale, noise)
+
     def rsample(self, sample_shape: Shape = Size()) -> Float[Tensor, "..."]:  # noqa: B008 (torch's signature)
         """μ + σε with ε ~ N(0, 1)."""
-        noise = torch.randn(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
-        return torch.addcmul(self.loc, self.scale, noise)
+        return self.at(self.noise(Size(sample_shape)))
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """−½ ((x − μ)/σ)² − ln σ − ½ ln 2π."""

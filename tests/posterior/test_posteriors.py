@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from vae.checks import ConfigError
-from vae.latent import analytic_kl, draw, draw_for_path
+from vae.latent import analytic_kl, draw
 from vae.posterior.delta import Delta
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.posterior.flow import FlowPosterior
@@ -36,7 +36,9 @@ def _scrambled(posterior: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("latent_size", [1, D])
 def test_log_density_of_draws_equals_that_evaluated_separately(name: str, latent_size: int, float64: None) -> None:
     q = _scrambled(DENSITIES[name](F, latent_size))(torch.randn(B, F))
-    z, log_qz = draw(q, 5)
+    drawn = draw(q, 5)
+    z, log_qz = drawn.source, drawn.log_qz
+    assert log_qz is not None
     assert z.shape == (5, B, latent_size)
     torch.testing.assert_close(log_qz, q.log_prob(z), atol=1e-8, rtol=1e-8)
 
@@ -64,7 +66,9 @@ def test_mean_is_that_of_the_draws(name: str) -> None:
 @pytest.mark.parametrize("name", DENSITIES)
 def test_every_parameter_gets_a_gradient_through_the_draws(name: str) -> None:
     posterior = DENSITIES[name](F, D)
-    z, log_qz = draw(posterior(torch.randn(B, F)), 2)
+    drawn = draw(posterior(torch.randn(B, F)), 2)
+    z, log_qz = drawn.source, drawn.log_qz
+    assert log_qz is not None
     (z.square().sum() + log_qz.sum()).backward()
     for parameter, value in posterior.named_parameters():
         assert value.grad is not None, parameter
@@ -100,7 +104,9 @@ def test_full_gaussian_equals_torch_and_its_kl_the_closed_form(float64: None) ->
 
 def test_full_gaussian_kl_equals_its_monte_carlo_estimate() -> None:
     q, p = FullGaussian(F, D)(torch.randn(B, F)), StandardNormal(D, (1, 2, 2))(lambda x: x)
-    z, log_qz = draw(q, 100_000)
+    drawn = draw(q, 100_000)
+    z, log_qz = drawn.source, drawn.log_qz
+    assert log_qz is not None
     ratio = log_qz - p.log_prob(z)
     kl = analytic_kl(q, p, required=True)
     assert kl is not None
@@ -138,7 +144,10 @@ def test_path_gradient_is_the_total_without_the_score(name: str, float64: None) 
         return torch.cat([g.flatten() for g in grads])
 
     q = posterior(features)
-    z, log_qz, path = draw_for_path(q, 3)
+    drawn = draw(q, 3, path=True)
+    z, log_qz, path = drawn.source, drawn.log_qz, drawn.log_qz_path
+    assert log_qz is not None
+    assert path is not None
     torch.testing.assert_close(path, log_qz)
     constant = z.detach().requires_grad_()
     slope = torch.autograd.grad(q.log_prob(constant).sum(), constant)[0]
