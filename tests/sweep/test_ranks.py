@@ -72,3 +72,19 @@ def test_jobs_of_two_ranks_whose_values_optuna_draws(tmp_path: Path) -> None:
     done = run_train(*command, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
     assert done.returncode == 0, done.stdout + done.stderr
     check_ranks(records, path, jobs=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_a_job_of_two_ranks_says_why_it_failed_in_one_line_or_as_asked(asked: str, tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    command = ["-m", "likelihood.sigma=1e-30", *SHORT, "callback=none", f"hydra.sweep.dir={path}"]
+    done = run_train(*command, HYDRA_FULL_ERROR=asked)
+    assert done.returncode == 1
+    (job,) = path.glob("*/job.json")
+    log = (job.parent / "output.log").read_text()
+    of_the_ranks = log.partition("Traceback")[0] if asked == "0" else log
+    assert ("Traceback" in of_the_ranks) == (asked == "1")
+    if asked == "0":
+        assert "the training has diverged at step 1" in json.loads(job.read_text())["reason"]
+        assert "error: " in of_the_ranks
