@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
 from vae.build import build_module, build_trainer
 from vae.callback.progress import Progress
@@ -30,13 +31,20 @@ QUICK = [
 VARIED = ["scheduler=cosine", "data.binarize=dynamic", "likelihood=bernoulli", "trainer.log_every_n_steps=4"]
 
 
-def fitted(composed: Composed, folder: Path, *overrides: str, resume: Path | None = None) -> VAEModule:
+def fitted(
+    composed: Composed,
+    folder: Path,
+    *overrides: str,
+    resume: Path | None = None,
+    callback: Callback | None = None,
+) -> VAEModule:
     config = composed(*QUICK, *overrides)
     config.paths.run = str(folder)
     OmegaConf.resolve(config)
     seed_everything(0, verbose=False)
     data = instantiate(config.data)
     module, trainer = build_module(config, data), build_trainer(config)
+    trainer.callbacks.extend([callback] if callback else [])  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return module
 
@@ -153,3 +161,42 @@ def test_the_bar_counts_steps(composed: Composed, monkeypatch: pytest.MonkeyPatc
     trainer.callbacks.append(Noting(refresh_rate=3))  # type: ignore[attr-defined]
     trainer.fit(module, data)
     assert seen == [(4, 19), (8, 19), (12, 19), (16, 19), (19, 19)]
+
+
+class Counter(Callback):
+    """A user's own, which listens before each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self.steps.append(trainer.global_step)
+        pl_module.log("step", float(trainer.global_step))
+
+
+def test_a_callback_of_ones_own_may_listen_and_log_before_each_step_of_a_group(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fitted(composed, tmp_path / "plain")
+    looked_for: list[str] = []
+    monkeypatch.setattr("vae.steps_at_once._is_plain", lambda module: looked_for.append("hooks"))
+    by_lightning = fitted(composed, tmp_path / "by_lightning")
+    assert looked_for
+    assert same(plain, by_lightning)
+    monkeypatch.undo()
+    counter = Counter()
+    listened = fitted(composed, tmp_path / "listened", callback=counter)
+    assert not listened.automatic_optimization
+    assert same(plain, listened)
+    assert counter.steps == list(range(3 * 19))
+    assert listened.trainer.callback_metrics["step"] == 3 * 19 - 1
+
+
+def test_lightnings_hooks_are_not_looked_for_where_only_our_callbacks_listen(
+    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked_for(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("lightning.pytorch.core.optimizer.LightningOptimizer.step", looked_for)
+    assert fitted(composed, tmp_path).trainer.global_step == 3 * 19

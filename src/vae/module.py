@@ -20,7 +20,7 @@ from vae.metric.evaluation import Evaluation, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
-from vae.steps_at_once import count_steps, steps_at_once
+from vae.steps_at_once import count_steps, optimizer_step, steps_at_once
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -145,6 +145,7 @@ class VAEModule(LightningModule):
     def _take_steps(self, group: BatchGroup, group_idx: int) -> None:
         """What Lightning's loop does with each batch, without looking for hooks in between."""
         optimizer, data = self.optimizers(), self.trainer.datamodule  # type: ignore[attr-defined]
+        step = optimizer_step(self)
         last = len(group.keys) - 1
         for i, batch in enumerate(group.batches()):
             if self.trainer.global_step == self.trainer.max_steps:
@@ -153,7 +154,7 @@ class VAEModule(LightningModule):
             loss = self._loss(data.ready(batch))
             optimizer.zero_grad()  # type: ignore[union-attr]
             loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
-            optimizer.step()  # type: ignore[union-attr]
+            step()
             self._log_if_due(self.trainer.is_last_batch and i == last)
         if self.trainer.is_last_batch and self.scheduler is not None:
             self.lr_schedulers().step()  # type: ignore[union-attr]

@@ -4,16 +4,20 @@ A visit costs about as much as the step of a small model: some 65 hooks are look
 listens between the steps, a group of them is taken at a time, each exactly as it would be by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import Precision
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from vae.callback.finite import Finite
 from vae.callback.progress import Progress
+from vae.callback.watch import Watch
 from vae.checks import ConfigError, check_int
 
 MOST_STEPS = 16
@@ -78,6 +82,37 @@ def _listens(callback: Callback) -> bool:
     if isinstance(callback, ModelCheckpoint):
         return bool(callback._every_n_train_steps or callback._train_time_interval)
     return any(is_overridden(hook, callback, parent=Callback) for hook in BETWEEN_STEPS)
+
+
+def optimizer_step(module: LightningModule) -> Callable[[], None]:
+    """What takes an optimiser step within a group.
+
+    Lightning's own looks for hooks in every callback, each time. Where only callbacks of this package listen
+    before a step, they are called by their names, and the step is counted where Lightning counts it.
+    """
+    trainer, wrapped = module.trainer, module.optimizers()
+    assert isinstance(wrapped, LightningOptimizer)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    listening = [c for c in callbacks if is_overridden("on_before_optimizer_step", c, parent=Callback)]
+    if not all(type(callback) in (Finite, Watch) for callback in listening) or not _is_plain(module):
+        return wrapped.step
+    optimizer, counted = wrapped.optimizer, trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+    def step() -> None:
+        counted.increment_ready()
+        for callback in listening:
+            callback.on_before_optimizer_step(trainer, module, optimizer)
+        optimizer.step()
+        counted.increment_completed()
+
+    return step
+
+
+def _is_plain(module: LightningModule) -> bool:
+    """Whether nothing else is to happen at a step: neither hooks of the module's own nor a profiler."""
+    hook = is_overridden("on_before_optimizer_step", module, parent=LightningModule)
+    profiler = module.trainer.profiler  # type: ignore[attr-defined]
+    return not hook and isinstance(profiler, PassThroughProfiler)
 
 
 def count_steps(checkpoint: dict[str, Any]) -> None:
