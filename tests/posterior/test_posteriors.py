@@ -160,3 +160,26 @@ def test_impossible_flows_are_refused(options: dict[str, object]) -> None:
     (key,) = options
     with pytest.raises(ConfigError, match=rf"posterior\.{key}="):
         FlowPosterior(F, D, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("constructor", [DiagonalGaussian, FullGaussian, FlowPosterior])
+def test_sigma_starts_about_where_it_is_to(constructor: type[nn.Module], float64: None) -> None:
+    """To the flow its draws are what the base's are to the others: it is asked for the base."""
+    plain, narrow = constructor(F, D), constructor(F, D, init_sigma=0.05)
+    narrow.load_state_dict(plain.state_dict())
+    features = torch.randn(B, F)
+    qs = [posterior(features) for posterior in (plain, narrow)]
+    of_noise = [q.base if constructor is FlowPosterior else q for q in qs]
+    draws = []
+    for q in of_noise:
+        torch.manual_seed(3)
+        draws.append(q.sample(torch.Size((4,))) - q.mean)
+    torch.testing.assert_close(draws[1], 0.05 * draws[0])
+    torch.testing.assert_close(of_noise[0].mean, of_noise[1].mean)
+
+
+@pytest.mark.parametrize("constructor", [DiagonalGaussian, FullGaussian, FlowPosterior])
+@pytest.mark.parametrize("sigma", [0, -1])
+def test_no_such_start(constructor: type[nn.Module], sigma: float) -> None:
+    with pytest.raises(ConfigError, match=f"posterior.init_sigma={sigma}: must be a number above 0"):
+        constructor(F, D, init_sigma=sigma)

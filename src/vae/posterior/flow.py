@@ -11,6 +11,7 @@ from zuko.distributions import NormalizingFlow
 from zuko.flows import MAF
 
 from vae.checks import check_choice, check_int
+from vae.posterior.diagonal_gaussian import log_init_sigma
 from vae.precision import full_precision
 from vae.random import generator
 
@@ -31,6 +32,7 @@ class FlowPosterior(nn.Module):
         kind: `autoregressive` or `coupling`.
         transforms: layers of f; the order of the latents turns round from each to the next.
         hidden_sizes: widths of the network in each layer.
+        init_sigma: about what σ is at the start, see `DiagonalGaussian`.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class FlowPosterior(nn.Module):
         kind: str = "autoregressive",
         transforms: int = 2,
         hidden_sizes: Sequence[int] = (128, 128),
+        init_sigma: float = 1.0,
     ):
         super().__init__()
+        self.log_init_sigma = log_init_sigma(init_sigma)
         check_choice("posterior.kind", kind, ("autoregressive", "coupling"))
         self.mean_and_log_scale = nn.Linear(features, 2 * latent_size)
         self.transform = MAF(
@@ -60,7 +64,8 @@ class FlowPosterior(nn.Module):
         """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
         features = full_precision(features)
         mean, log_scale = full_precision(self.mean_and_log_scale(features)).chunk(2, dim=-1)
-        base = Independent(Normal(mean, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        scale = (log_scale + self.log_init_sigma).exp()
+        base = Independent(Normal(mean, scale, validate_args=False), 1, validate_args=False)
         return FlowDistribution(self.transform(features), base, self.mean_noise.to(mean))
 
 

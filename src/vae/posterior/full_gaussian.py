@@ -6,23 +6,26 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.distributions.kl import register_kl
 
+from vae.checks import check_number
 from vae.precision import full_precision
 
 
 class FullGaussian(nn.Module):
-    """q(z|x) = N(z; μ, L Lᵀ), with μ and the lower triangle of L linear in the features.
+    """q(z|x) = N(z; μ, L Lᵀ), with μ and the lower triangle of L / σ₀ linear in the features.
 
-    The diagonal of L is the exponential of its row of the features' map; draws are z = μ + Lε (Kingma &
+    The diagonal of L / σ₀ is the exponential of its row of the features' map; draws are z = μ + Lε (Kingma &
     Welling 2019, An introduction to variational autoencoders, section 2.5.1).
 
     Args:
         features: F, the width of the encoder's output.
         latent_size: D.
+        init_sigma: σ₀, about which the diagonal of L is at the start, see `DiagonalGaussian`.
     """
 
-    def __init__(self, features: int, latent_size: int):
+    def __init__(self, features: int, latent_size: int, init_sigma: float = 1.0):
         super().__init__()
         self.latent_size = latent_size
+        self.init_sigma = check_number("posterior.init_sigma", init_sigma, above=0)
         below = latent_size * (latent_size - 1) // 2
         self.mean_and_triangle = nn.Linear(features, 2 * latent_size + below)
         rows, columns = torch.tril_indices(latent_size, latent_size, offset=-1)
@@ -36,7 +39,7 @@ class FullGaussian(nn.Module):
         outputs = full_precision(self.mean_and_triangle(features))
         mean, log_diagonal, below = outputs.split((d, d, d * (d - 1) // 2), dim=-1)
         triangle = torch.zeros_like(mean).repeat(1, d).index_copy(1, self.positions, below).unflatten(1, (d, d))
-        scale = triangle + torch.diag_embed(log_diagonal.exp())
+        scale = self.init_sigma * (triangle + torch.diag_embed(log_diagonal.exp()))
         return MultivariateNormal(mean, scale_tril=scale, validate_args=False)
 
 
