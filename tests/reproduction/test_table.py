@@ -113,9 +113,13 @@ def test_the_comparison_is_of_all_seeds_and_shows_failures(tiny: Path, tmp_path:
     assert [label.get_text() for label in rows.get_yticklabels()] == ["narrow", "learned", "learned bound"]
     ours = [container.lines[0].get_xdata().item() for container in rows.containers]
     assert ours == [11.0, 14.0, 20.0, -22.0]
+    assert rows.get_xscale() == "linear"
     # Of the first seed that has it; the bound has none.
     assert [list(line.get_ydata()) for line in curves.lines] == [[13.0, 12.0, 11.0], [22.0, 21.0, 20.0]]
     assert list(curves.lines[0].get_xdata()) == [1, 10, 50]
+    for row, value in zip(found["rows"], (10.0, 20.0, 1000.0), strict=True):
+        row["runs"] = [{"value": value, "stderr": None}]
+    assert table_figure(found).axes[0].get_xscale() == "log"
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PUBLISHED = {"paper": ("D", "the paper's"), "later": ("s", "later ones'")}
+WIDE = 30
+"""The largest number over the smallest, all positive, from which on the axis is logarithmic."""
 
 
 def table_figure(found: Found) -> "Figure":
@@ -52,6 +54,9 @@ def _draw_rows(axes: "Axes", found: Found, colors: list[Any]) -> None:
         if known:
             axes.plot(*zip(*known, strict=True), marker, color="0.5", ms=4, mfc="none", label=label)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=7)
+    values = [run["value"] for row in rows for run in row["runs"] if run.get("value") is not None]
+    if values and min(values) > 0 and max(values) > WIDE * min(values):
+        axes.set_xscale("log")
     axes.invert_yaxis()
     axes.grid(axis="x", linewidth=0.3)
     axes.tick_params(axis="x", labelsize=7)
