@@ -13,11 +13,15 @@ from torch.nn.functional import softplus
 from vae.build import build_model, build_module, build_trainer
 from vae.checks import ConfigError
 from vae.cli import CONF
+from vae.model import LatentModel
 
 
+@pytest.mark.parametrize("init", ["glorot_uniform", "glorot_weights"])
 @pytest.mark.parametrize("network", ["mlp", "gated_mlp", "conv"])
-def test_glorot_uniform_fills_its_range_and_no_more(network: str, composed: Callable[..., DictConfig]) -> None:
-    model = build_model(composed("init=glorot_uniform", f"network={network}"), (1, 16, 16))
+def test_glorots_weights_fill_their_range_and_no_more(
+    network: str, init: str, composed: Callable[..., DictConfig]
+) -> None:
+    model = build_model(composed(f"init={init}", f"network={network}"), (1, 16, 16))
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     assert len(layers) > 4
     for layer in layers:
@@ -25,19 +29,47 @@ def test_glorot_uniform_fills_its_range_and_no_more(network: str, composed: Call
         limit = math.sqrt(6 / (receptive * (layer.weight.shape[0] + layer.weight.shape[1])))
         assert 0.97 * limit < layer.weight.abs().max() <= limit
         assert layer.bias is not None
-        assert layer.bias.eq(0).all()
+        if init == "glorot_uniform":
+            assert layer.bias.eq(0).all()
+        else:
+            # As torch has it, which takes a transposed convolution's outputs for its inputs.
+            limit = 1 / math.sqrt(receptive * layer.weight.shape[1])
+            assert 0 < layer.bias.abs().max() <= limit
+            assert layer.bias.numel() < 50 or layer.bias.abs().max() > 0.9 * limit
 
 
-def test_the_default_is_glorots(composed: Callable[..., DictConfig]) -> None:
+def drawn(composed: Callable[..., DictConfig], *overrides: str) -> LatentModel:
+    """A new model of 8 × 8 pixels, from one seed."""
     torch.manual_seed(3)
-    model = build_model(composed("network=mlp"), (1, 8, 8))
-    torch.manual_seed(3)
-    named = build_model(composed("network=mlp", "init=glorot_uniform"), (1, 8, 8))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), named.parameters(), strict=True))
+    return build_model(composed(*overrides), (1, 8, 8))
+
+
+def test_the_default(composed: Callable[..., DictConfig]) -> None:
+    assert composed().init == "glorot_uniform"
+
+
+def test_glorot_weights_are_glorots_weights_and_torchs_biases(composed: Callable[..., DictConfig]) -> None:
+    weights = dict(drawn(composed, "init=glorot_uniform").named_parameters())
+    biases = dict(drawn(composed, "init=torch").named_parameters())
+    for name, parameter in drawn(composed, "init=glorot_weights").named_parameters():
+        assert torch.equal(parameter, biases[name] if name.endswith("bias") else weights[name])
+
+
+def test_only_where_biases_are_zero_does_a_relu_decoder_scale_with_z(composed: Callable[..., DictConfig]) -> None:
+    z = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+
+    def misfit(init: str) -> float:
+        """How far f(2z) − f(0) is from 2 (f(z) − f(0)), relatively: 0 if f is homogeneous but for a constant."""
+        decoder = drawn(composed, f"init={init}", "network.activation=relu").decoder
+        once, twice = (decoder(scale * z) - decoder(0 * z) for scale in (1, 2))
+        return ((twice - 2 * once).norm() / twice.norm()).item()
+
+    assert misfit("glorot_uniform") < 1e-6
+    assert misfit("glorot_weights") > 0.05
 
 
 def test_another_name_is_refused(composed: Callable[..., DictConfig]) -> None:
-    with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform"):
+    with pytest.raises(ConfigError, match="init=he: must be one of torch, glorot_uniform, glorot_weights"):
         build_model(composed("init=he"), (1, 8, 8))
 
 
@@ -66,7 +98,7 @@ def test_the_decoder_starts_at_the_mean_if_it_is_to(start: bool, composed: Calla
     assert not torch.equal(before, data.train_mean().flatten())
 
 
-@pytest.mark.parametrize("init", ["glorot_uniform", "torch"])
+@pytest.mark.parametrize("init", ["glorot_weights", "glorot_uniform", "torch"])
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 @pytest.mark.parametrize(
     "likelihood",
