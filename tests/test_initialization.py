@@ -45,7 +45,7 @@ def drawn(composed: Callable[..., DictConfig], *overrides: str) -> LatentModel:
 
 
 def test_the_default(composed: Callable[..., DictConfig]) -> None:
-    assert composed().init == "glorot_uniform"
+    assert composed().init == "glorot_weights"
 
 
 def test_glorot_weights_are_glorots_weights_and_torchs_biases(composed: Callable[..., DictConfig]) -> None:
