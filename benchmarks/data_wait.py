@@ -11,13 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
+from benchmarks.spread import spread
 from benchmarks.workload import WORKLOADS, Workload, composed, write_images
 from vae.build import build_module, build_trainer, hide_unused_gpus
 from vae.cli import quiet_libraries
@@ -32,9 +32,6 @@ class Waiting:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-
-    def loader(self, batches: Any) -> "TimedLoader":
-        return TimedLoader(batches, self)
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
@@ -72,7 +69,7 @@ def time_data(data: ImageDataModule, waiting: Waiting) -> None:
         with waiting:
             return ready(batch)
 
-    data.train_dataloader = lambda: waiting.loader(loader())  # type: ignore[method-assign, assignment, return-value]
+    data.train_dataloader = lambda: TimedLoader(loader(), waiting)  # type: ignore[method-assign, assignment, return-value]
     data.ready = timed_ready  # type: ignore[method-assign]
 
 
@@ -108,7 +105,7 @@ def share(workload: Workload, epochs: int) -> dict[str, float]:
             finish_loggers(trainer)
     counted = shares.found[1:]
     assert len(counted) == epochs
-    return {"median": median(counted), "least": min(counted), "most": max(counted)}
+    return spread(counted)
 
 
 def measure(epochs: int) -> dict[str, dict[str, float]]:

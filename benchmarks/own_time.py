@@ -39,6 +39,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks.bare import framework_loss, trained
+from benchmarks.spread import spread
 from benchmarks.workload import WORKLOADS, Workload, composed, write_images
 from vae.build import build_module, build_trainer, hide_unused_gpus
 from vae.cli import quiet_libraries
@@ -144,8 +145,7 @@ def summary(epochs: list[Epoch], steps_at_once: int) -> dict[str, Any]:
     counted = epochs[1:]
 
     def beyond_model(name: str) -> dict[str, float]:
-        found = sorted(epoch.milliseconds(name) - epoch.milliseconds("model") for epoch in counted)
-        return {"median": median(found), "least": found[0], "most": found[-1]}
+        return spread([epoch.milliseconds(name) - epoch.milliseconds("model") for epoch in counted])
 
     return {
         "epochs": len(counted),

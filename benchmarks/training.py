@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.spread import spread
 from benchmarks.workload import WORKLOADS, composed, write_images
 
 
@@ -93,8 +94,7 @@ def measure(name: str, turns: int, threads: int) -> dict[str, Any]:
 
 def ratio(speeds: list[float], others: list[float]) -> dict[str, float]:
     """Median, least and most of the ratios within the turns."""
-    found = sorted(own / other for own, other in zip(speeds, others, strict=True))
-    return {"median": median(found), "least": found[0], "most": found[-1]}
+    return spread([own / other for own, other in zip(speeds, others, strict=True)])
 
 
 def main() -> None:
