@@ -1,6 +1,5 @@
 """What make bench measures of the framework's own time is there, and what it writes says what was found."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,23 @@ PLANTED = 4e-3
 """Seconds in each step of the framework."""
 
 
+class Clock:
+    """Stands in for the module `time`.
+
+    Args:
+        tick: seconds that pass whenever it is asked.
+    """
+
+    def __init__(self, tick: float = 0.0):
+        self.now, self.tick = 0.0, tick
+
+    def process_time(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    perf_counter = process_time
+
+
 def own_time(folder: Path, *overrides: str) -> dict[str, Any]:
     """Of a model so small that nearly all of a step is the framework's."""
     workload = Workload((*SMALL, "callback.pictures=null", *overrides), images=640)
@@ -30,13 +46,13 @@ def own_time(folder: Path, *overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize("steps_at_once", [16, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_planted_delay_is_found(steps_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     override = f"steps_at_once={steps_at_once}"
+    clock = Clock()
+    monkeypatch.setattr("benchmarks.own_time.time", clock)
     before = own_time(tmp_path / "before", override)
     log_if_due = VAEModule._log_if_due
 
     def slowed(self: VAEModule, is_last: bool) -> None:
-        until = time.process_time() + PLANTED
-        while time.process_time() < until:
-            pass
+        clock.now += PLANTED
         log_if_due(self, is_last)
 
     monkeypatch.setattr(VAEModule, "_log_if_due", slowed)
@@ -100,12 +116,15 @@ def test_ratios_are_of_the_same_turn() -> None:
 
 
 def test_a_planted_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that ticks once each time that it is asked, so that nothing depends on the machine.
+    clock = Clock(tick=1e-3)
+    monkeypatch.setattr("benchmarks.data_wait.time", clock)
     workload = Workload(SMALL, images=640)
     before = share(workload, 1)["median"]
     ready = ImageDataModule.ready
 
     def late(self: ImageDataModule, batch: Batch) -> Batch:
-        time.sleep(0.02)
+        clock.now += 0.02
         return ready(self, batch)
 
     monkeypatch.setattr(ImageDataModule, "ready", late)
