@@ -4,8 +4,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from vae.cli import command, resume_arguments
-from vae.collection import without_search
+from vae.command.command import command, resume_arguments
+from vae.training.collection import without_search
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,14 +20,14 @@ def train(config: "DictConfig") -> float | None:
         from lightning import seed_everything
         from omegaconf import OmegaConf
 
-        from vae.batch_size import largest_batch_size
-        from vae.build import build_module, build_trainer, hide_unused_gpus
-        from vae.data.memory import share_images
-        from vae.distributed import children_run_this_config, end_with_parent, is_child
-        from vae.execution import set_matmul_precision
-        from vae.interruption import signals_interrupt
-        from vae.origin import origin
-        from vae.run import RunDirectory, closing_lines, finish_loggers
+        from vae.command.distributed import children_run_this_config, end_with_parent, is_child
+        from vae.command.interruption import signals_interrupt
+        from vae.data.shared_images import share_images
+        from vae.run.directory import RunDirectory, closing_lines
+        from vae.run.origin import origin
+        from vae.training.batch_size import largest_batch_size
+        from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
+        from vae.training.execution import set_matmul_precision
 
     started = time.monotonic()
     if is_child():

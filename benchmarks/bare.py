@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.workload import Workload, composed
-from vae.build import build_model
 from vae.model import LatentModel
+from vae.training.build import build_model
 
 Epoch = Callable[[], int]
 """Trains an epoch, and returns its number of steps."""

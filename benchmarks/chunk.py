@@ -14,8 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vae.build import build_model
-from vae.cli import CONF
+from vae.paths import CONF
+from vae.training.build import build_model
 
 
 def peak_mebibytes() -> float:

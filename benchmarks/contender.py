@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from benchmarks.bare import Epoch, PlainVAE, bare, bare_ddp, trained, training_images
 from benchmarks.workload import WORKLOADS, Workload, composed
-from vae.build import build_module, build_trainer, hide_unused_gpus
-from vae.cli import quiet_libraries
-from vae.distributed import CHILD, end_with_parent, is_child
+from vae.command.command import quiet_libraries
+from vae.command.distributed import CHILD, end_with_parent, is_child
+from vae.training.build import build_module, build_trainer, hide_unused_gpus
 
 
 def textbook(workload: Workload, folder: Path) -> Epoch:

@@ -19,10 +19,9 @@ from lightning import Callback, LightningModule, Trainer
 
 from benchmarks.spread import spread
 from benchmarks.workload import WORKLOADS, Workload, composed, write_images
-from vae.build import build_module, build_trainer, hide_unused_gpus
-from vae.cli import quiet_libraries
+from vae.command.command import quiet_libraries
 from vae.data import Batch, BatchGroup, ImageDataModule
-from vae.run import finish_loggers
+from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
 
 CASES = ("mlp_128", "conv_64")
 

@@ -15,8 +15,8 @@ from lightning import Callback, LightningModule, Trainer
 from benchmarks.memory import peak_mebibytes
 from benchmarks.random_images import RandomImages
 from benchmarks.workload import BURDA, CONV, MLP, composed_step
-from vae.build import build_module, build_trainer, hide_unused_gpus
-from vae.cli import quiet_libraries
+from vae.command.command import quiet_libraries
+from vae.training.build import build_module, build_trainer, hide_unused_gpus
 
 EPOCHS = 3
 GREY = (1, 28, 28)

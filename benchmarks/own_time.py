@@ -41,12 +41,11 @@ from torch import Tensor
 from benchmarks.bare import framework_loss, trained
 from benchmarks.spread import spread
 from benchmarks.workload import WORKLOADS, Workload, composed, write_images
-from vae.build import build_module, build_trainer, hide_unused_gpus
-from vae.cli import quiet_libraries
+from vae.command.command import quiet_libraries
 from vae.data import ImageDataModule
 from vae.data.batches import Draw
 from vae.data.image_data import Batch, BatchGroup, ImageSubset
-from vae.run import finish_loggers
+from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
 
 WORKLOAD = "mlp_128"
 BATCHES = 16

@@ -13,9 +13,9 @@ from hydra.utils import instantiate
 from lightning import seed_everything
 
 from benchmarks.workload import composed_step
-from vae.build import build_module, build_trainer, hide_unused_gpus
-from vae.cli import quiet_libraries
+from vae.command.command import quiet_libraries
 from vae.model import LatentModel
+from vae.training.build import build_module, build_trainer, hide_unused_gpus
 
 PRECISIONS = ("32-true", "bf16-mixed")
 EPOCHS, DRAWS = 60, 500

@@ -13,9 +13,9 @@ FIRST_STEP = """
 import os, runpy, sys, threading, time
 
 def end_at_second_step():
-    while not hasattr(sys.modules.get("vae.module"), "VAEModule"):
+    while not hasattr(sys.modules.get("vae.training.module"), "VAEModule"):
         time.sleep(0.01)
-    module = sys.modules["vae.module"].VAEModule
+    module = sys.modules["vae.training.module"].VAEModule
     loss = module._loss
     module._loss = lambda self, batch: os._exit(0) if self.trainer.global_step else loss(self, batch)
 

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from vae.cli import CONF
+from vae.paths import CONF
 
 MNIST = (60_000, 28, 28)
 

@@ -16,7 +16,7 @@ import torch  # noqa: E402  the hook must come before anything that imports vae
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
-from vae import cli  # noqa: E402
+from vae.paths import CONF  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def composed(tmp_path: Path) -> Callable[..., DictConfig]:
     """Compose conf/train.yaml with overrides, as train.py would, into a run directory in tmp_path."""
 
     def compose_train(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("train", [*overrides, f"paths.run={tmp_path}", "name=test"])
 
     return compose_train

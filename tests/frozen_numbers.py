@@ -1,7 +1,7 @@
 """Ten short runs whose numbers a change of the code that is meant to change none must leave alone.
 
-`python frozen_numbers.py write` runs them by the command line and writes frozen_numbers.json. `check` runs them and
-compares to the last bit, which holds on one machine with one version of torch. The tests compare more loosely.
+`python frozen_numbers.py write` runs them by the command line and writes frozen_numbers.json. `check` runs them
+and compares to the last bit, which holds on one machine with one version of torch. The tests compare more loosely.
 """
 
 import json

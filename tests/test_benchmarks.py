@@ -11,7 +11,7 @@ from benchmarks.training import ratio
 from benchmarks.workload import Workload, write_images
 
 from vae.data import Batch, ImageDataModule
-from vae.module import VAEModule
+from vae.training.module import VAEModule
 
 SMALL = ("likelihood=bernoulli", "network.hidden_sizes=[16]", "latent_size=2", "data.batch_size=16", "logger=csv")
 PLANTED = 4e-3

@@ -6,8 +6,8 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from vae.build import build_model, build_module, build_trainer
-from vae.cli import CONF
+from vae.paths import CONF
+from vae.training.build import build_model, build_module, build_trainer
 
 # Options that do not go with the defaults, or want a file that a fresh clone has not (a feature network).
 NEEDS: dict[str, list[str]] = {

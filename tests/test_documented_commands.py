@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from commands import REPOSITORY
-from vae.cli import CONF
+from vae.paths import CONF
 
 CONFIGS = {
     "train.py": "train",

@@ -7,8 +7,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from vae.build import build_module
-from vae.cli import CONF
+from vae.paths import CONF
+from vae.training.build import build_module
 
 NAMES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 FULL = [name for name in NAMES if not name.endswith("_short") and name != "iwae"]

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vae.generation.density import fit_density
-    from vae.run import load_model
+    from vae.prior.fitted_density import fit_density
+    from vae.trained.load import load_model
 
 __all__ = ["fit_density", "load_model"]
 
@@ -12,11 +12,11 @@ __all__ = ["fit_density", "load_model"]
 def __getattr__(name: str) -> object:
     # torch is only imported once something is asked for, so that `python train.py --help` is quick.
     if name == "load_model":
-        from vae.run import load_model
+        from vae.trained.load import load_model
 
         return load_model
     if name == "fit_density":
-        from vae.generation.density import fit_density
+        from vae.prior.fitted_density import fit_density
 
         return fit_density
     raise AttributeError(f"module 'vae' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from vae.cli import command, quote_argument
+from vae.command.command import command, quote_argument
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,9 +15,9 @@ def evaluate(config: "DictConfig") -> None:
     from omegaconf import OmegaConf
 
     from vae.checks import ConfigError
-    from vae.distributed import children_run_this_command
+    from vae.command.distributed import children_run_this_command
     from vae.evaluation.evaluate_run import evaluate_run, find_runs
-    from vae.evaluation.report import print_report
+    from vae.evaluation.page import print_report
     from vae.evaluation.saved_result import save, save_comparison
 
     if config.get("data") is not None and config.paths.data is None:

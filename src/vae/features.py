@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from vae.cli import command
+from vae.command.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,10 +14,10 @@ def main(config: "DictConfig") -> None:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from vae.build import data_name
     from vae.checks import check_int, check_number
-    from vae.evaluation.classifier_training import accuracy, train_classifier
-    from vae.metric.feature_network import features_file, save_classifier
+    from vae.feature.network import features_file, save_classifier
+    from vae.feature.training import accuracy, train_classifier
+    from vae.training.build import data_name
 
     OmegaConf.resolve(config)
     steps = check_int("steps", config.steps)

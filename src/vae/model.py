@@ -9,20 +9,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vae.allocation import keep_freed_memory
-from vae.checks import ConfigError, check_int
-from vae.chunk import in_chunks
-from vae.importance import (
+from vae.bound.allocation import keep_freed_memory
+from vae.bound.chunk import in_chunks
+from vae.bound.importance import (
     LogMarginal,
     RunningWeights,
     auto_chunk,
     images_at_a_time,
     stages,
 )
-from vae.latent import analytic_kl, draw, latent_kl
+from vae.bound.latent import analytic_kl, draw, latent_kl
+from vae.bound.precision import no_autocast
+from vae.bound.terms import Terms
+from vae.checks import ConfigError, check_int
 from vae.objective.objective import KL, LatentKL
-from vae.objective.terms import Terms
-from vae.precision import no_autocast
 
 Component = Callable[..., Any]
 

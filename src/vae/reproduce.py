@@ -4,7 +4,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from vae.cli import command
+from vae.command.command import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,11 +18,11 @@ def main(config: "DictConfig") -> None:
     from omegaconf import OmegaConf
 
     from vae.checks import check_int
-    from vae.files import write_atomically
     from vae.reproduction.cells import evaluate_cells, train_cells
     from vae.reproduction.comparison import compare, markdown, to_json
     from vae.reproduction.picture import table_figure
     from vae.reproduction.table import read_table
+    from vae.run.files import write_atomically
 
     table = read_table(config.table, config.schedule, config.rows)
     seeds = [check_int("seeds", seed, minimum=0) for seed in config.seeds]

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from vae.cli import command, quote_argument
+from vae.command.command import command, quote_argument
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -10,9 +10,9 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig
 
-from vae.build import build_module, build_trainer
-from vae.checkpoint import newest_undamaged, read_checkpoint
-from vae.module import VAEModule
+from vae.run.checkpoint import newest_undamaged, read_checkpoint
+from vae.training.build import build_module, build_trainer
+from vae.training.module import VAEModule
 
 QUICK = [
     "trainer.max_epochs=3",

@@ -8,9 +8,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vae.build import build_module, build_trainer
-from vae.checkpoint import read_checkpoint
 from vae.checks import ConfigError
+from vae.run.checkpoint import read_checkpoint
+from vae.training.build import build_module, build_trainer
 
 Composed = Callable[..., DictConfig]
 QUICK = ["trainer.max_epochs=5", "trainer.accelerator=cpu", "network.hidden_sizes=[16]", "logger=csv"]

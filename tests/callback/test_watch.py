@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vae.build import build_module, build_trainer
+from vae.training.build import build_module, build_trainer
 
 
 def fit(config: DictConfig) -> None:

@@ -8,10 +8,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vae.build import build_module, build_trainer
 from vae.checks import ConfigError
 from vae.data import image_data
 from vae.data.digits import Digits
+from vae.training.build import build_module, build_trainer
 
 META = torch.device("meta")
 

@@ -14,12 +14,12 @@ from commands import REPOSITORY, call_command, run_command, train_quickly
 from offline_wandb import read_summaries
 from pictures_on_disk import encode, pixels, write_celeba, write_folder
 from vae import load_model
-from vae.checkpoint import SEALED
 from vae.data.celeba import CelebA
 from vae.data.digits import Digits
 from vae.evaluation.evaluate_run import remarks
 from vae.evaluation.result import Result
-from vae.metric.feature_network import load_classifier
+from vae.feature.network import load_classifier
+from vae.run.checkpoint import SEALED
 
 
 @pytest.fixture(scope="module")

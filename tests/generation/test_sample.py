@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from commands import call_command, train_quickly
-from vae.generation.figure import find_ffmpeg, save_animation, save_figure
-from vae.generation.nearest import nearest
+from vae.picture.figure import find_ffmpeg, save_animation, save_figure
 from vae.random import generator
-from vae.run import load_model
+from vae.trained.load import load_model
+from vae.trained.nearest import nearest
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import MixtureSameFamily, Normal
 
 from vae.checks import ConfigError
-from vae.cli import CONF
 from vae.likelihood.categorical import Categorical
 from vae.likelihood.continuous_bernoulli import ContinuousBernoulli, TiltedUniform
 from vae.likelihood.discretized import DiscretizedGaussian, DiscretizedLogistic
 from vae.likelihood.gaussian import GaussianPerPixel
 from vae.likelihood.gaussian_optimal import GaussianOptimal
+from vae.paths import CONF
 
 NAMES = sorted(file.stem for file in (CONF / "likelihood").glob("*.yaml"))
 SHAPE = (2, 3, 3)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 from vae.model import LatentModel
 
 

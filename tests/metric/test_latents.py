@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from linear_gaussian import SHAPE, linear_model
 from metric.evaluations import measured, sizes_of
-from vae.importance import LogMarginal
+from vae.bound.importance import LogMarginal
 from vae.metric.active_units import ActiveUnits
 from vae.metric.aggregate_posterior import AggregatePosterior
 from vae.metric.bound import Bound

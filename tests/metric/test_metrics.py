@@ -10,7 +10,7 @@ import torch
 from linear_gaussian import SHAPE, exact_log_px, linear_model
 from vae.metric.active_units import ActiveUnits
 from vae.metric.bound import Bound
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 from vae.metric.nll import NLL
 from vae.metric.reconstruction import Reconstruction
 from vae.model import LatentModel

@@ -11,15 +11,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from linear_gaussian import linear_model
 from metric.evaluations import evaluation
 from vae.checks import ConfigError
-from vae.metric.evaluation import Sizes
-from vae.metric.feature_network import (
+from vae.feature.network import (
     INCEPTION_FILE,
     Classifier,
     MissingFeaturesError,
     load_features,
     save_classifier,
 )
-from vae.metric.generation import coverage, frechet_distance, kernel_distance
+from vae.metric.evaluated_batch import Sizes
+from vae.metric.feature_distance import coverage, frechet_distance, kernel_distance
 from vae.metric.reconstruction import Reconstruction
 
 

@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from commands import run_command
-from vae.build import build_model
 from vae.checks import ConfigError
 from vae.network.conv import ConvDecoder, ConvEncoder
 from vae.network.norm import norm_layer
 from vae.network.pyramid import double, halve, pyramid
 from vae.network.resnet import ResNetDecoder, ResNetEncoder
+from vae.training.build import build_model
 
 OPTIONS = {"base_width": 8, "max_width": 16, "norm": "group", "activation": "silu", "channels_last": True}
 NETWORKS = [

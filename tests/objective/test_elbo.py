@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from linear_gaussian import SHAPE, linear_model
+from vae.bound.terms import Terms
 from vae.checks import ConfigError
 from vae.objective.elbo import ELBO
 from vae.objective.reconstruction import Reconstruction
 from vae.objective.schedule import Linear
 from vae.objective.target_rate import TargetRate
-from vae.objective.terms import Terms
 
 
 @pytest.mark.parametrize("kl", ["analytic", "monte_carlo"])

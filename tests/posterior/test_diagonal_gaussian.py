@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
-from vae.latent import analytic_kl
+from vae.bound.latent import analytic_kl
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.prior.standard_normal import StandardNormal
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from vae.bound.latent import analytic_kl, draw
 from vae.checks import ConfigError
-from vae.latent import analytic_kl, draw
 from vae.posterior.delta import Delta
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.posterior.flow import FlowPosterior

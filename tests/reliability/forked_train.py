@@ -23,7 +23,7 @@ def preload() -> None:
     import torch
     from sklearn.datasets import load_digits
 
-    for name in ("train", "vae.build", "vae.data.digits", "vae.run"):
+    for name in ("train", "vae.training.build", "vae.data.digits", "vae.run.directory"):
         importlib.import_module(name)
 
     torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def start(
 
 def call_train(argv: list[str]) -> None:
     """What `python train.py` does."""
-    from vae.cli import resume_arguments
+    from vae.command.command import resume_arguments
 
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None

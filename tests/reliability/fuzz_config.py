@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from reliability.forked_train import preload, start
-from vae.cli import CONF
+from vae.paths import CONF
 
 ONE_STEP = [
     "trainer.max_epochs=1",

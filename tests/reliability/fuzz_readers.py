@@ -22,14 +22,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from vae.checkpoint import SealedCheckpoints, newest_undamaged, read_checkpoint
 from vae.checks import ConfigError
 from vae.data.cache_file import CacheWriter, DamagedCacheError, open_cache
 from vae.data.celeba import ATTRIBUTES, IMAGES, PARTITION, CelebA
 from vae.data.decode import BadImageError, Transform
 from vae.data.image_files import ZipFiles, is_below, open_zip
 from vae.data.mnist import MNIST
-from vae.run import RunDirectory
+from vae.run.checkpoint import SealedCheckpoints, newest_undamaged, read_checkpoint
+from vae.run.directory import RunDirectory
 from vae.sweep.folder import SweepDirectory
 
 SECONDS = 5.0
@@ -191,7 +191,7 @@ def run_configs(folder: Path) -> Reader:
     """.hydra/config.yaml of a run."""
     from hydra import compose, initialize_config_dir
 
-    from vae.cli import CONF
+    from vae.paths import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["name=fuzz", f"paths.run={folder}", "logger=csv"])

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
-from vae.build import build_module, build_trainer
+from vae.training.build import build_module, build_trainer
 
 
 class Used(NamedTuple):

@@ -82,17 +82,17 @@ CONFIGURATIONS = {
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PLACES = {
-    "config": "vae.run:RunDirectory.write_config",
-    "training": "vae.module:VAEModule.training_step",
-    "validation": "vae.module:VAEModule.validation_step",
-    "test": "vae.module:VAEModule.test_step",
-    "checkpoint_write": "vae.checkpoint:_write_sealed",
-    "checkpoint_check": "vae.checkpoint:check_seal",
-    "checkpoint_predecessor": "vae.checkpoint:_keep_predecessor",
-    "checkpoint_named": "vae.checkpoint:_flush_names",
+    "config": "vae.run.directory:RunDirectory.write_config",
+    "training": "vae.training.module:VAEModule.training_step",
+    "validation": "vae.training.module:VAEModule.validation_step",
+    "test": "vae.training.module:VAEModule.test_step",
+    "checkpoint_write": "vae.run.checkpoint:_write_sealed",
+    "checkpoint_check": "vae.run.checkpoint:check_seal",
+    "checkpoint_predecessor": "vae.run.checkpoint:_keep_predecessor",
+    "checkpoint_named": "vae.run.checkpoint:_flush_names",
     "csv": "vae.logger.metrics_csv:MetricsCSV.save",
     "resume": "vae.logger.metrics_csv:MetricsCSV.continue_after",
-    "metrics_json": "vae.run:RunDirectory.write_metrics",
+    "metrics_json": "vae.run.directory:RunDirectory.write_metrics",
 }
 
 

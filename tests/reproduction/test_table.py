@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from commands import REPOSITORY, run_command
 from vae.checks import ConfigError
-from vae.cli import CONF
+from vae.paths import CONF
 from vae.reproduction.comparison import compare, markdown
 from vae.reproduction.picture import table_figure
 from vae.reproduction.table import read_table

@@ -16,7 +16,7 @@ from test_train import QUICK, run_train
 from vae.checks import ConfigError
 from vae.sweep.adaptive import STUDY, distribution, storage
 from vae.sweep.folder import SweepDirectory
-from vae.sweep.rounded import rounded
+from vae.sweep.report.rounding import rounded
 
 
 def study_of(sweep: Path) -> optuna.Study:

@@ -15,10 +15,10 @@ from conftest import REPOSITORY
 from pictures_on_disk import encode, pixels, write_folder
 from sweep.test_sweep import folders_of
 from test_train import QUICK, metrics_of
-from vae.data import ImageSet, memory
+from vae.data import ImageSet, shared_images
 from vae.data.digits import Digits
 from vae.data.image_folder import ImageFolder
-from vae.data.memory import forget_images, share_images
+from vae.data.shared_images import forget_images, share_images
 from vae.sweep.memory import give_back_everything, give_back_memory
 
 SHORT = [*QUICK[1:], "logger=csv", "callback=none", "trainer.max_epochs=1"]
@@ -70,7 +70,7 @@ def test_the_jobs_of_a_sweep_read_the_images_once_and_have_the_numbers_of_runs_a
     assert len(folders_of(path)) == 4
     assert len(reads) == 1
     # Given back at the end of the sweep.
-    assert memory._kept == []
+    assert shared_images._kept == []
     train_here("data.batch_size=100", "seed=1", *same, f"hydra.run.dir={alone}", monkeypatch=monkeypatch)
     assert len(reads) == 2
     shared = path / "data.batch_size=100,seed=1"

@@ -13,8 +13,8 @@ import pytest
 
 from sweep.fake_sweep import CURVE, fake_elbo, write_fake_sweep
 from vae.sweep.folder import SweepDirectory
-from vae.sweep.report import main, page, write_report
-from vae.sweep.report_data import CURVE_POINTS, report_data
+from vae.sweep.report.data import CURVE_POINTS, report_data
+from vae.sweep.report.page import main, page, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 

@@ -1,12 +1,10 @@
 """A sweep as a user runs it, on the digits, in a process of its own."""
 
 import csv
-import functools
 import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,52 +80,6 @@ def test_the_folder_of_another_sweep_is_refused(sweep: tuple[Path, str]) -> None
     done = run_train("-m", *GRID, *SMALL, "optimizer.lr=0.1", f"hydra.sweep.dir={sweep[0]}")
     assert done.returncode == 1
     assert "another sweep: optimizer.lr is 0.001 there and 0.1 here" in done.stderr
-
-
-def without_keys(sweep: Path, copy: Path, keys: list[str], constants: tuple[str, ...] = ()) -> list[str]:
-    """Copy a sweep as if saved before there were these keys, or with such constants; its command in the copy."""
-    shutil.copytree(sweep, copy)
-    manifest = json.loads((copy / "sweep.json").read_text())
-    for key in keys:
-        *parents, leaf = key.split(".")
-        del functools.reduce(dict.__getitem__, parents, manifest["identity"]["config"])[leaf]
-    manifest["constants"] += constants
-    (copy / "sweep.json").write_text(json.dumps(manifest))
-    return ["-m", *GRID, *SMALL, f"hydra.sweep.dir={copy}"]
-
-
-def test_a_sweep_from_before_some_keys_existed_goes_on(sweep: tuple[Path, str], tmp_path: Path) -> None:
-    path = tmp_path / "old"
-    newer = ["steps_at_once", "monitor", "optimizer.fused", "network.activation"]
-    done = run_train(*without_keys(sweep[0], path, newer))
-    assert done.returncode == 0, done.stderr
-    # Another test may have added jobs to the sweep.
-    assert re.search(r"(\d+) jobs, \1 done", done.stdout)
-    assert json.loads((path / "sweep.json").read_text())["identity"]["config"]["monitor"]["mode"] == "max"
-
-
-@pytest.mark.parametrize(
-    ("key", "given", "line"),
-    [
-        ("steps_at_once", "steps_at_once=1", "steps_at_once is auto there and 1 here"),
-        ("network.activation", "network.activation=tanh", "network.activation is relu there and tanh here"),
-        # Not today's default, but what was done when there was no such key.
-        ("start_from_mean", "start_from_mean=false", "start_from_mean is True there and False here"),
-        ("init", "init=glorot_uniform", "init is torch there and glorot_uniform here"),
-    ],
-)
-def test_with_another_value_of_a_newer_key_it_is_another_sweep(
-    sweep: tuple[Path, str], key: str, given: str, line: str, tmp_path: Path
-) -> None:
-    done = run_train(*without_keys(sweep[0], tmp_path / "old", [key]), given)
-    assert done.returncode == 1
-    assert f"is the directory of another sweep: {line}" in done.stderr
-
-
-def test_what_a_sweep_left_out_is_no_newer_key(sweep: tuple[Path, str], tmp_path: Path) -> None:
-    done = run_train(*without_keys(sweep[0], tmp_path / "old", ["metric.test.nll"], ("~metric.test.nll",)))
-    assert done.returncode == 1
-    assert "is the directory of another sweep: metric.test.nll is None there" in done.stderr
 
 
 def test_a_failed_job_is_recorded_and_retried_while_others_go_on(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from vae.checks import check_choice, check_int
-from vae.divergence import Step, describe
+from vae.training.divergence import Step, describe
 
 
 class Finite(Callback):

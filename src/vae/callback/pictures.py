@@ -10,8 +10,8 @@ from torchvision.utils import save_image
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
-from vae.generation import picture
 from vae.model import LatentModel
+from vae.picture import rows as picture
 from vae.random import generator
 
 

@@ -10,16 +10,17 @@ from lightning import Trainer
 from omegaconf import DictConfig, open_dict
 from torchmetrics import Metric
 
-from vae.build import build_module, data_name, sizes_of
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data import ImageDataModule
 from vae.evaluation.cost import measure_cost
 from vae.evaluation.result import Result
+from vae.feature.network import MissingFeaturesError
 from vae.metric.active_units import COLLAPSED_RATE
-from vae.metric.evaluation import Sizes
-from vae.metric.feature_network import MissingFeaturesError
-from vae.module import VAEModule
-from vae.run import RunDirectory, data_config, load_weights
+from vae.metric.evaluated_batch import Sizes
+from vae.run.directory import RunDirectory
+from vae.trained.load import data_config, load_weights
+from vae.training.build import build_module, data_name, sizes_of
+from vae.training.module import VAEModule
 
 FEW_DRAWS = 2
 """An NLL whose mean effective sample size is below this is called loose."""

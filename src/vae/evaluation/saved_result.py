@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vae.evaluation.report import html
+from vae.evaluation.page import html
 from vae.evaluation.result import Result
-from vae.files import write_atomically
-from vae.run import RunDirectory
+from vae.run.directory import RunDirectory
+from vae.run.files import write_atomically
 
 
 def save(result: Result, config: DictConfig) -> Path:

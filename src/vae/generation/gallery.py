@@ -11,18 +11,19 @@ from jaxtyping import Float
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor, nn
 
-from vae.build import data_name
 from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data import ImageDataModule
-from vae.generation import picture
-from vae.generation.attribute import direction, moved
-from vae.generation.figure import as_bytes, find_ffmpeg, save_animation
 from vae.generation.given_images import read_images
 from vae.generation.latent_rate import approximate_rates
-from vae.generation.nearest import nearest
 from vae.generation.output import Output
+from vae.picture import rows as picture
+from vae.picture.figure import as_bytes, find_ffmpeg, save_animation
 from vae.random import generator, set_draws
-from vae.run import RunDirectory, load_model, run_data
+from vae.run.directory import RunDirectory
+from vae.trained.attribute import direction, moved
+from vae.trained.load import load_model, run_data
+from vae.trained.nearest import nearest
+from vae.training.build import data_name
 
 PICTURES = (
     "samples",

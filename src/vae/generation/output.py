@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae.checks import check_choice
-from vae.generation.figure import SUFFIXES, save_figure, save_single_images
+from vae.picture.figure import SUFFIXES, save_figure, save_single_images
 
 FORMS = ("grid", "single", "npz")
 

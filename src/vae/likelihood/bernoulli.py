@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
-from vae.precision import full_precision
+from vae.bound.precision import full_precision
 
 
 class _LogProbability(torch.autograd.Function):

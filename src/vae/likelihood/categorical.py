@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
+from vae.bound.precision import full_precision
 from vae.likelihood.rounded import TOP, RoundedNormal, Shape
-from vae.precision import full_precision
 
 
 class Categorical(nn.Module):

@@ -6,10 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from vae.bound.precision import full_precision
 from vae.checks import check_int, check_number
 from vae.likelihood.gaussian import raw_from_sigma
 from vae.likelihood.rounded import RoundedLogisticMixture, RoundedNormal
-from vae.precision import full_precision
 
 
 class DiscretizedGaussian(nn.Module):

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vae.bound.precision import full_precision
 from vae.checks import ConfigError, check_number
-from vae.precision import full_precision
 
 
 class Gaussian(nn.Module):

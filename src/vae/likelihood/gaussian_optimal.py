@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vae.bound.precision import full_precision
 from vae.checks import check_number
 from vae.likelihood.gaussian import normal
-from vae.precision import full_precision
 
 
 class GaussianOptimal(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from vae.checks import check_number
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 
 COLLAPSED_RATE = 0.1
 """A rate, in nats per image, below which the latents say nothing of the images."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from vae.checks import check_int
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 from vae.metric.per_image import PerImage, standard_error
 from vae.random import draw_key, set_draws
 

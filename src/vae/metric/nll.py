@@ -6,9 +6,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from vae.bound.importance import stages
 from vae.checks import ConfigError, check_int
-from vae.importance import stages
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 from vae.metric.per_image import PerImage, standard_error
 from vae.random import draw_key, set_draws
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vae.checks import ConfigError, check_int
 from vae.data import ImageDataModule
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 from vae.metric.per_image import PerImage
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 from torchmetrics import Metric
 
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 
 
 class RatePerLatent(Metric):

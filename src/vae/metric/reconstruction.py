@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vae.metric.evaluation import Evaluation, Sizes
+from vae.metric.evaluated_batch import Evaluation, Sizes
 
 
 class Reconstruction(Metric):

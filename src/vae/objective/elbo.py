@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae.bound.terms import Terms
 from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.objective.objective import Needs, Objective
 from vae.objective.schedule import Constant
 from vae.objective.target_rate import TargetRate
-from vae.objective.terms import Terms
 
 
 class ELBO(Objective):

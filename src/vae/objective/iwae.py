@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae.bound.terms import Terms
 from vae.checks import check_choice, check_int, check_number
 from vae.objective.objective import Needs, Objective
-from vae.objective.terms import Terms
 
 
 class IWAE(Objective):

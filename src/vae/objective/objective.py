@@ -7,8 +7,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae.bound.terms import Terms
 from vae.checks import check_int
-from vae.objective.terms import Terms
 
 KL = Literal["required", "if_any", "none"]
 """Whether `Terms.kl` is required (then the densities of z are left out), wanted if there is a closed form, or

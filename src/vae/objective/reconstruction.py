@@ -3,9 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from vae.bound.terms import Terms
 from vae.checks import check_int
 from vae.objective.objective import Needs, Objective
-from vae.objective.terms import Terms
 
 
 class Reconstruction(Objective):

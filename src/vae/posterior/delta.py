@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from vae.precision import full_precision
+from vae.bound.precision import full_precision
 
 
 class Delta(nn.Module):

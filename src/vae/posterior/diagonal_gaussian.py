@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from vae.bound.normal import LogScaleNormal
+from vae.bound.precision import full_precision
 from vae.checks import check_number
-from vae.normal import LogScaleNormal
-from vae.precision import full_precision
 
 
 def log_init_sigma(init_sigma: float) -> float:

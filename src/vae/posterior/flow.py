@@ -10,9 +10,9 @@ from torch.distributions.transforms import Transform
 from zuko.distributions import NormalizingFlow
 from zuko.flows import MAF
 
+from vae.bound.precision import full_precision
 from vae.checks import check_choice, check_int
 from vae.posterior.diagonal_gaussian import log_init_sigma
-from vae.precision import full_precision
 from vae.random import generator
 
 MEAN_DRAWS = 64

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 from torch.distributions.kl import register_kl
 
+from vae.bound.precision import full_precision
 from vae.checks import check_number
-from vae.precision import full_precision
 
 
 class FullGaussian(nn.Module):

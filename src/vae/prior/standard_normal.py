@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from vae.normal import UnitNormal
+from vae.bound.normal import UnitNormal
 
 
 class StandardNormal(nn.Module):

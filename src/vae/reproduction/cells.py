@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae.files import read_json, write_atomically
-from vae.origin import ROOT
+from vae.paths import ROOT
 from vae.reproduction.table import Table
+from vae.run.files import read_json, write_atomically
 from vae.sweep.folder import JobDirectory, SweepDirectory
 
 EVALUATED = "evaluated.json"

@@ -5,8 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from vae.files import read_json
 from vae.reproduction.table import Row, Table
+from vae.run.files import read_json
 from vae.sweep.folder import JobDirectory, SweepDirectory
 from vae.sweep.listed import job_values
 

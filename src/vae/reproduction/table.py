@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae.checks import ConfigError, check_choice
-from vae.cli import CONF
+from vae.paths import CONF
 
 SCHEDULES = ("short", "full")
 

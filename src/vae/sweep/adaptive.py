@@ -67,7 +67,7 @@ class OptunaSweep(SweepBase):
     def run(self, grid: Grid, jobs: list[Job]) -> None:
         import optuna
 
-        from vae.sweep.rounded import Rounded
+        from vae.sweep.report.rounding import Rounded
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(

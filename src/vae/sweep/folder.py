@@ -6,13 +6,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from vae.checks import ConfigError
-from vae.files import read_json, write_atomically
+from vae.run.files import read_json, write_atomically
 from vae.sweep.grid import Job
 
 Manifest = Mapping[str, Any]
@@ -151,7 +151,6 @@ class SweepDirectory:
         arguments: Sequence[str],
         identity: Mapping[str, Any],
         jobs: Sequence[Job],
-        identity_of: Callable[[Manifest], Mapping[str, Any]] = lambda manifest: manifest["identity"],
         **more: Any,
     ) -> None:
         """Make this the directory of a sweep, or add jobs to those of the same sweep.
@@ -160,7 +159,6 @@ class SweepDirectory:
             arguments: of the command, for `resume=`.
             identity: whatever must be equal for jobs to belong together.
             jobs: all jobs of this launch.
-            identity_of: that of the sweep in the directory, in today's keys.
             more: further entries of sweep.json.
 
         Raises:
@@ -172,7 +170,7 @@ class SweepDirectory:
             if others:
                 raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {others[0]})")
             manifest = {"id": secrets.token_hex(4), "created": time.time(), "jobs": {}}
-        elif (difference := first_difference(identity_of(manifest), identity)) is not None:
+        elif (difference := first_difference(manifest["identity"], identity)) is not None:
             raise ConfigError(f"hydra.sweep.dir={self.path}: is the directory of another sweep: {difference}")
         manifest |= {"arguments": list(arguments), "identity": identity, **more}
         self._write(manifest, jobs)

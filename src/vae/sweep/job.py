@@ -13,7 +13,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae.error_line import error_line
+from vae.command.error_line import error_line
+from vae.paths import ROOT
 from vae.sweep.devices import claim_gpus, started_by_scheduler, wanted_processes
 from vae.sweep.folder import JobDirectory, SweepDirectory
 from vae.sweep.memory import give_back_memory
@@ -63,7 +64,7 @@ def run_job(task: Task, config: DictConfig) -> float | None:
 
 def _follow(task: Task, config: DictConfig, job: JobDirectory, launcher: str | None) -> float | None:
     """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
-    from vae.distributed import as_further_rank
+    from vae.command.distributed import as_further_rank
 
     if job.state() == "done":
         return None
@@ -111,11 +112,11 @@ def _run_apart(config: DictConfig, job: JobDirectory, lock: int) -> float | None
     Lightning kills the process that started the ranks when one of them fails, and leaves a process group
     behind when none does: neither must happen to the process that runs the sweep.
     """
-    from vae.distributed import rerun_arguments
-    from vae.run import RunDirectory
+    from vae.command.distributed import rerun_arguments
+    from vae.run.directory import RunDirectory
 
     RunDirectory(job.path).write_config(config)
-    train = Path(__file__).resolve().parents[3] / "train.py"
+    train = ROOT / "train.py"
     command = [sys.executable, str(train), *rerun_arguments(job.path), "hydra.output_subdir=null"]
     with job.log.open("a") as log:
         done = subprocess.run(command, stdout=log, stderr=log, pass_fds=[lock], check=False)

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from vae.collection import exempt_what_is_alive
+from vae.training.collection import exempt_what_is_alive
 
 _after_a_job = False
 
@@ -32,7 +32,7 @@ def give_back_everything() -> None:
     """Free the images, too: there are no more jobs in this process."""
     global _after_a_job
     # Not imported here: a sweep whose jobs are in other processes has no images, and no need of torch.
-    if memory := sys.modules.get("vae.data.memory"):
+    if memory := sys.modules.get("vae.data.shared_images"):
         memory.forget_images()
     gc.unfreeze()
     _after_a_job = False

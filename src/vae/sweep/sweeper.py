@@ -11,21 +11,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError
-from vae.older_run import with_meant_keys
 from vae.sweep.devices import check_devices, check_launcher
-from vae.sweep.folder import Manifest, SweepDirectory
+from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Grid, Job, parse_grid
 from vae.sweep.identity import sweep_identity
 from vae.sweep.memory import give_back_everything
-from vae.sweep.progress import Progress
-from vae.sweep.summary import closing_lines, dry_run_lines
+from vae.sweep.report.summary_csv import closing_lines, dry_run_lines
+from vae.sweep.status_line import Progress
 
 EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 PATIENCE = 60.0
@@ -73,7 +71,6 @@ class SweepBase(Sweeper):
                 command,
                 identity,
                 jobs,
-                self.identity_in_folder,
                 metric=self.config.sweep_metric,
                 axes=list(grid.axes),
                 constants=list(grid.constants),
@@ -105,18 +102,6 @@ class SweepBase(Sweeper):
     def identity(self, grid: Grid) -> dict[str, Any]:
         """Whatever must be equal for launches to belong to one sweep."""
         return sweep_identity(self.hydra_context.config_loader, self.config, grid)
-
-    def identity_in_folder(self, manifest: Manifest) -> dict[str, Any]:
-        """Of the sweep in the directory, which may have been begun before some of today's keys existed."""
-        jobs, constants = list(manifest["jobs"].values()), manifest["constants"]
-        first = Grid({key: [value] for key, value in jobs[0].items()} if jobs else {}, constants)
-        try:
-            today = self.identity(first)
-        except HydraException:
-            # Its own command is none any more.
-            return manifest["identity"]
-        saved = manifest["identity"]
-        return saved | {"config": with_meant_keys(saved["config"], today["config"])}
 
     def launch(self, grid: Grid, jobs: Sequence[Job]) -> None:
         """Run the jobs that are not done.
@@ -187,7 +172,7 @@ class SweepBase(Sweeper):
             time.sleep(0.1)
 
     def _close(self, seconds: float) -> None:
-        from vae.sweep.report import write_report
+        from vae.sweep.report.page import write_report
 
         write_report(self.folder.path)
         lines, good = closing_lines(self.folder, seconds, self.interrupted)

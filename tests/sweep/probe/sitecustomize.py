@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BUILD = "vae.build"
+BUILD = "vae.training.build"
 
 
 class Finder(importlib.abc.MetaPathFinder):

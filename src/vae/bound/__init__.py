@@ -1,0 +1,1 @@
+"""Everything between z and the bound."""

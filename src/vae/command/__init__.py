@@ -1,0 +1,1 @@
+"""How a command behaves: its errors, its signals, its processes."""

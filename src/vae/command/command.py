@@ -1,0 +1,205 @@
+"""What the commands share: composing with Hydra, and one clear line for whatever goes wrong."""
+
+import functools
+import logging
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal import utils as hydra_utils
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from vae.checks import ConfigError
+from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
+from vae.command.interruption import Interrupted
+from vae.paths import CONF
+
+OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+
+
+def _in_first_rank(value: str) -> str | None:
+    return value if os.environ.get("SLURM_PROCID", "0") == "0" else None
+
+
+OmegaConf.register_new_resolver("in_first_rank", _in_first_rank, replace=True)
+
+
+def _devices(question: str, *arguments: object) -> int:
+    # Only asked by launchers that need it: the answer needs torch.
+    from vae.sweep import devices
+
+    return getattr(devices, question)(*arguments)
+
+
+for _question in ("jobs_at_once", "gpus_per_job"):
+    OmegaConf.register_new_resolver(_question, functools.partial(_devices, _question), replace=True)
+
+# They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
+warnings.filterwarnings(
+    "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema"
+)
+
+Task = Callable[[DictConfig], float | None]
+
+
+def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Make a function of a composed config a command, as `hydra.main` does, whose errors are one line.
+
+    Whatever goes wrong, a misspelled key or an exception within, is one line on stderr and exit status 1;
+    the environment variable HYDRA_FULL_ERROR=1 brings the traceback instead.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def job(config: DictConfig) -> float | None:
+            quiet_libraries()
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                from vae.sweep.job import run_job
+
+                return run_job(task, config)
+            if WANTS_TRACEBACK:
+                return task(config)
+            try:
+                return task(config)
+            except Interrupted as signal:
+                print(f"{signal.name}: stopped; {how_to_go_on(config)}", file=sys.stderr)
+                raise
+            except Exception as error:
+                # Left to Hydra, this would print a second line, with the overrides.
+                raise SystemExit(_fail(error, config_name)) from error
+
+        main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+
+        @functools.wraps(task)
+        def run() -> None:
+            sys.argv = flags_first(sys.argv)
+            if WANTS_TRACEBACK:
+                return main()
+            try:
+                check_flags(sys.argv[1:])
+                with _exceptions_come_through():
+                    return main()
+            except Exception as error:
+                raise SystemExit(_fail(error, config_name)) from error
+
+        return run
+
+    return decorate
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries say at every run, and their warnings that do not apply here; all others are shown."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
+        "The number of training batches .* is smaller than the logging interval",  # we log at epoch ends too
+        "The '.*_dataloader' does not have many workers",  # batches are slices of memory; workers only cost
+        "The ``compute`` method of metric .* was called before",  # a rank that had no batch of its own
+        "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _fail(error: Exception, config_name: str) -> int:
+    print(error_line(error, sys.argv[1:], config_name), file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _exceptions_come_through() -> Iterator[None]:
+    """Have Hydra raise what it would otherwise print in several lines, and exit.
+
+    So does HYDRA_FULL_ERROR=1, but also in every process that starts from here: ranks, a launcher's workers and
+    further commands would not end with one line. So it only seems set, to Hydra (1.3) in this process.
+    """
+    is_set = hydra_utils._is_env_set
+    hydra_utils._is_env_set = lambda name: name == FULL_ERROR or is_set(name)
+    try:
+        yield
+    finally:
+        hydra_utils._is_env_set = is_set
+
+
+def flags_first(argv: list[str]) -> list[str]:
+    """The same with `-m` in front, as argparse (3.11) takes no overrides both before and after a flag."""
+    multirun = [argument for argument in argv[1:] if argument in ("-m", "--multirun")]
+    return [argv[0], *multirun[:1], *(argument for argument in argv[1:] if argument not in multirun)]
+
+
+def check_flags(arguments: list[str]) -> None:
+    """Refuse what Hydra's parser would refuse in several lines.
+
+    Raises:
+        ConfigError: there is no such flag, or it lacks its value.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message} (--help lists what there is)")
+
+    parser = hydra_utils.get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
+def how_to_go_on(config: DictConfig) -> str:
+    """What to type after an interruption."""
+    run = OmegaConf.select(config, "paths.run")
+    return f"python train.py resume={run} goes on" if run else "nothing was saved"
+
+
+def quote_argument(argv: list[str], key: str) -> list[str]:
+    """Put the value of `key=value` in quotes, so that Hydra takes any path, with commas or = in it, as it is."""
+    start = f"{key}="
+    return [
+        f"{start}'{a.removeprefix(start)}'" if a.startswith(start) and a[len(start) :][:1] not in ("'", '"') else a
+        for a in argv
+    ]
+
+
+def resume_arguments(argv: list[str]) -> list[str]:
+    """Turn `resume=<run>` into arguments that take up that run's saved config, in place.
+
+    Other overrides apply on top of the saved config, as in `resume=runs/… trainer.max_epochs=100`.
+    For a sweep's directory they are the arguments of the sweep, with the others in place of its own.
+    """
+    given = [argument for argument in argv[1:] if argument.startswith("resume=")]
+    if not given or given[-1] in ("resume=", "resume=null"):
+        return argv
+    from vae.command.distributed import rerun_arguments
+    from vae.run.directory import RunDirectory
+
+    run = Path(given[-1].removeprefix("resume="))
+    others = [argument for argument in argv[1:] if argument not in given]
+    try:
+        if (run / "sweep.json").exists():
+            return [argv[0], *_sweep_arguments(run, others)]
+        RunDirectory(run).check_in_place()
+        RunDirectory(run).complete_config()
+    except (ConfigError, OSError) as error:
+        print(f"error: resume={error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    return [argv[0], *rerun_arguments(run), "hydra.output_subdir=null", f"resume='{run.absolute()}'", *others]
+
+
+def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
+    from vae.run.trust import check_arguments
+    from vae.sweep.folder import SweepDirectory
+
+    flags = [argument for argument in others if argument.startswith("-")]
+    saved = SweepDirectory(sweep).manifest()["arguments"]
+    check_arguments(saved, sweep / "sweep.json")
+    overrides = [*saved, f"hydra.sweep.dir='{sweep.absolute()}'"]
+    overrides += [argument for argument in others if argument not in flags]
+    # Hydra does not let a config group be chosen twice.
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [*flags, *last.values()]

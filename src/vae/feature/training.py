@@ -1,0 +1,87 @@
+"""Training of the classifier whose features serve for comparing images."""
+
+from collections.abc import Iterator
+from itertools import count, islice
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from vae.checks import ConfigError
+from vae.data import ImageDataModule
+from vae.data.batches import Draw, TrainBatches
+from vae.feature.network import Classifier
+
+BATCH = 128
+
+
+def train_classifier(data: ImageDataModule, steps: int, lr: float, seed: int) -> Classifier:
+    """A classifier of the training images, by Adam with a learning rate that falls to zero.
+
+    It tells their labels apart or, where they have attributes in place of labels (CelebA), which they have.
+
+    Raises:
+        ConfigError: the images have neither.
+    """
+    training = data.subsets["train"]
+    targets = _targets(data, "train")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Classifier(data.image_shape, _outputs(targets)).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for draw in islice(_draws(len(training), seed), steps):
+        batch, target = training.batch(draw), targets[draw.positions].to(device)
+        logits = network.logits(data.to_x(batch.image.to(device)))
+        loss = (
+            F.binary_cross_entropy_with_logits(logits, target.float())
+            if target.dtype == torch.bool
+            else F.cross_entropy(logits, target)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.cpu().eval()
+
+
+def _targets(data: ImageDataModule, split: str) -> Int64[Tensor, " N"] | Bool[Tensor, "N A"]:
+    """The labels of a split's images, or their attributes where all labels of the training images are alike."""
+    subset = data.subsets["train"]
+    labels = subset.source.labels[subset.members]
+    if labels.min() < labels.max():
+        subset = data.subsets[split]
+        return subset.source.labels[subset.members]
+    try:
+        return data.attributes(split).values
+    except ConfigError as error:
+        raise ConfigError(
+            f"data: {type(data).__name__} has no labels to learn features from, nor attributes ({error}); use"
+            " features=inception or features=<module>:<name> instead"
+        ) from error
+
+
+def _outputs(targets: Int64[Tensor, " N"] | Bool[Tensor, "N A"]) -> int:
+    return targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
+
+
+def _draws(size: int, seed: int) -> Iterator[Draw]:
+    """Shuffled batches, epoch after epoch."""
+    batches = TrainBatches(size, BATCH, seed)
+    for epoch in count():
+        batches.set_epoch(epoch)
+        yield from batches
+
+
+@torch.no_grad()
+def accuracy(network: Classifier, data: ImageDataModule) -> tuple[float, str]:
+    """The share of right answers on the test images, and of what: of the images, or of their attributes."""
+    test, targets = data.subsets["test"], _targets(data, "test")
+    of_attributes, right = targets.dtype == torch.bool, 0
+    for positions in torch.arange(len(test)).split(1000):
+        logits = network.logits(data.to_x(test.batch(Draw(positions, 0, True)).image))
+        told = logits > 0 if of_attributes else logits.argmax(1)
+        right += int((told == targets[positions]).sum())
+    return right / targets.numel(), "attributes of the test images" if of_attributes else "test images"

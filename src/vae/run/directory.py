@@ -1,0 +1,174 @@
+"""The run directory: what is in it, and how to load it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae.checks import ConfigError, check_choice
+from vae.paths import CONF
+from vae.run.checkpoint import newest_undamaged
+from vae.run.files import read_json, write_atomically
+from vae.run.trust import check_targets
+
+
+class RunDirectory:
+    """The files of one run.
+
+    ```
+    .hydra/config.yaml   the resolved config
+    .hydra/origin.json   commit, device, version of torch
+    checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
+    metrics.csv          every logged number
+    metrics.json         the final numbers; it is there if and only if the run completed
+    images/  wandb/
+    ```
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config_file = self.path / ".hydra" / "config.yaml"
+        self.origin_file = self.path / ".hydra" / "origin.json"
+        self.metrics_file = self.path / "metrics.json"
+        self.images = self.path / "images"
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """The path of a checkpoint, `best` or `last`.
+
+        Raises:
+            ConfigError: this is no run directory, or it has no such checkpoint.
+        """
+        path = self.path / "checkpoints" / f"{check_choice('checkpoint', name, ('best', 'last'))}.ckpt"
+        self.config()
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such checkpoint; the run ended before its first epoch did")
+        return path
+
+    def last_checkpoint(self) -> Path | None:
+        """Where to continue an interrupted run; None if it ended before its first epoch did.
+
+        Raises:
+            ConfigError: every checkpoint is damaged.
+        """
+        return newest_undamaged(self.path / "checkpoints")
+
+    def config(self) -> DictConfig:
+        """The resolved config, with what the keys that are newer than the run meant to it.
+
+        Raises:
+            ConfigError: this is no run directory, its config is damaged, or it names foreign code.
+        """
+        if not self.config_file.is_file():
+            raise ConfigError(f"{self.path}: not a run directory (it has no .hydra/config.yaml)")
+        config = read_config(self.config_file)
+        check_targets(config, self.config_file)
+        return OmegaConf.merge(_defaults(), config)  # type: ignore[return-value]
+
+    def check_in_place(self) -> None:
+        """Refuse to go on with a run elsewhere than where it began: what it saved names the files there.
+
+        Raises:
+            ConfigError: the directory was copied or moved.
+        """
+        paths = self.config().paths
+        if OmegaConf.is_interpolation(paths, "run"):
+            # Hydra's own copy of the config: the run ended before it had saved a resolved one.
+            return
+        began = Path(paths.run)
+        if began.resolve() != self.path.resolve():
+            raise ConfigError(
+                f"{self.path}: this run was copied or moved from {began}, where alone it can be resumed"
+                " (it can be evaluated and sampled from anywhere)"
+            )
+
+    def complete_config(self) -> None:
+        """Save what `config` adds, for Hydra, which reads the file itself when a run is resumed.
+
+        Of a run that ended before it had saved a resolved config, that is also its name, which Hydra would not
+        know: it comes from the choice of data, of which the file says nothing.
+
+        Raises:
+            ConfigError: see `config`.
+        """
+        complete = self.config()
+        if OmegaConf.is_interpolation(complete, "name"):
+            complete.name = self._chosen_data() or complete.data._target_.rpartition(".")[2].lower()
+        if complete != OmegaConf.load(self.config_file):
+            write_atomically(self.config_file, OmegaConf.to_yaml(complete))
+
+    def _chosen_data(self) -> str | None:
+        """What was typed behind `data=`, if Hydra got as far as writing it down."""
+        try:
+            chosen = OmegaConf.load(self.config_file.with_name("hydra.yaml"))
+            return OmegaConf.select(chosen, "hydra.runtime.choices.data")
+        except (OSError, yaml.YAMLError, OmegaConfBaseException):
+            return None
+
+    def write_config(self, config: DictConfig) -> None:
+        """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
+        resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        write_atomically(self.config_file, OmegaConf.to_yaml(resolved))
+
+    def write_origin(self, origin: Mapping[str, str | None]) -> None:
+        """Say which sources train this run, and where; of a run that was resumed, all of them."""
+        before = read_json(self.origin_file) or {}
+        joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
+        write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
+
+    def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
+        """Write metrics.json: flat, sorted, with null for what is not a finite number."""
+        finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+        write_atomically(self.metrics_file, json.dumps(finite, indent=2) + "\n")
+
+    def metrics(self) -> dict[str, float]:
+        """The final numbers."""
+        return json.loads(self.metrics_file.read_text())
+
+
+def _defaults() -> DictConfig:
+    """The keys that conf/train.yaml has itself, without what only Hydra can resolve: a key that a run lacks."""
+    own = OmegaConf.load(CONF / "train.yaml")
+    assert isinstance(own, DictConfig)
+    plain = [str(key) for key in own if not OmegaConf.is_interpolation(own, str(key))]
+    return OmegaConf.create({key: own[key] for key in plain if key not in ("defaults", "hydra", "paths")})
+
+
+def _joined(before: str | None, now: str | None) -> str | None:
+    if before is None or now is None or now in before.split("; "):
+        return before or now
+    return f"{before}; {now}"
+
+
+def read_config(path: Path) -> DictConfig:
+    """A YAML file as a config.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        config = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path}: not a config, or a damaged one ({line[:200]})") from error
+    if not isinstance(config, DictConfig) or "data" not in config:
+        raise ConfigError(f"{path}: not the config of a run")
+    return config
+
+
+def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
+    """What a finished run tells its user: the bound, and where things are."""
+    names = ("test/elbo", "test/nll", "test/distortion")
+    # An autoencoder has no bound: its rate is infinite.
+    numbers = [f"{name} {metrics[name]:.4g}" for name in names if math.isfinite(metrics.get(name, math.nan))][:2]
+    return "\n".join(
+        [
+            f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)",
+            f"  numbers   {run.metrics_file}",
+            f"  pictures  {run.images}",
+            f"  model     {run.path}",
+        ]
+    )

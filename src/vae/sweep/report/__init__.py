@@ -1,0 +1,1 @@
+"""What a sweep tells: a table, and a page to look at."""

@@ -1,0 +1,100 @@
+"""The live line of a sweep."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from vae.sweep.folder import State, SweepDirectory
+from vae.sweep.grid import Job
+from vae.sweep.report.summary_csv import duration
+
+ENDED = ("done", "failed", "pruned")
+
+
+class Progress:
+    """Jobs done, running and failed, the best so far, and the time left; read from the jobs' own files.
+
+    So it is the same for every launcher, on this machine or others. On a terminal it is one line that
+    changes; elsewhere a new line each time that a job has ended.
+
+    Args:
+        folder: the sweep's directory.
+        metric: the number that is to be large.
+        seconds: between two looks; more if a look takes long.
+    """
+
+    def __init__(self, folder: SweepDirectory, metric: str, seconds: float = 1.0):
+        self.folder, self.metric, self.seconds = folder, metric, seconds
+        self._out: TextIO = sys.stdout  # jobs in this process redirect sys.stdout
+        self._states: dict[str, State] = {}
+        self._already = self._printed = 0
+        self._best: tuple[float, str] | None = None
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Count these jobs, about to be launched, and those of the sweep that have ended before."""
+        known = [job.name for job in self.folder.jobs()]
+        launched = {job.name for job in jobs}
+        self._states |= {name: self.folder.job(name).state() for name in known if name not in self._states}
+        self._states |= dict.fromkeys(launched, "waiting")
+        self._already = sum(state in ENDED for state in self._states.values())
+        self._printed = self._already
+        for name, state in self._states.items():
+            self._note_best(name, state)
+
+    def __enter__(self) -> "Progress":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        if self._out.isatty():
+            self._out.write("\r\033[K")
+
+    def _watch(self) -> None:
+        wait = self.seconds
+        while not self._stop.wait(wait):
+            began = time.monotonic()
+            self._look()
+            wait = max(self.seconds, 20 * (time.monotonic() - began))
+
+    def _look(self) -> None:
+        for name, state in list(self._states.items()):
+            if state not in ENDED:
+                now = self.folder.job(name).state()
+                self._states[name] = now
+                self._note_best(name, now)
+        ended = sum(state in ENDED for state in self._states.values())
+        if self._out.isatty():
+            self._out.write(f"\r\033[K{self.line()}")
+        elif ended > self._printed:
+            self._out.write(self.line() + "\n")
+        self._printed = ended
+        self._out.flush()
+
+    def _note_best(self, name: str, state: State) -> None:
+        value = self.folder.job(name).metrics().get(self.metric) if state == "done" else None
+        if value is not None and (self._best is None or value > self._best[0]):
+            self._best = (value, name)
+
+    def line(self) -> str:
+        """The line as it is now."""
+        counts: Counter[str] = Counter(self._states.values())
+        ended = sum(counts[state] for state in ENDED)
+        since = ended - self._already
+        elapsed = time.monotonic() - self._started
+        left = elapsed / since * (len(self._states) - ended) if since else float("nan")
+        parts = [f"{counts['done']}/{len(self._states)} jobs done"]
+        parts += [f"{counts[state]} {state}" for state in ("running", "failed", "pruned") if counts[state]]
+        parts += [f"best {self.metric} {self._best[0]:.4g} ({self._best[1]})"] if self._best else []
+        return ", ".join([*parts, f"{duration(left)} left"])

@@ -1,0 +1,76 @@
+"""From a run's directory to its trained model."""
+
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from vae.checks import ConfigError
+from vae.data import ImageDataModule
+from vae.run.checkpoint import read_checkpoint
+from vae.run.directory import RunDirectory
+from vae.trained.trained_model import TrainedModel
+from vae.training.build import build_model
+
+
+def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
+    """The data config of a run, with its images and cache in other folders where `paths` names some.
+
+    Args:
+        config: the run's config.
+        paths: `data` and `cache`, null for where they were.
+    """
+    moved = config.data.copy()
+    for key, value in moved.items():
+        for folder in ("data", "cache"):
+            if paths.get(folder) is not None and value is not None and value == config.paths.get(folder):
+                moved[key] = paths[folder]
+    return moved
+
+
+def run_data(config: DictConfig, paths: DictConfig) -> ImageDataModule:
+    """The data module of a run, see `data_config`."""
+    return instantiate(data_config(config, paths))
+
+
+def load_model(run: str | Path, checkpoint: str = "best") -> TrainedModel:
+    """The trained model of a run directory, in evaluation mode on the CPU.
+
+    Args:
+        run: the run's directory.
+        checkpoint: `best` (by val/elbo) or `last`.
+
+    Raises:
+        ConfigError: this is no run directory, it has no such checkpoint, or the two do not fit.
+    """
+    directory = RunDirectory(run)
+    config = directory.config()
+    data = instantiate(config.data)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, data.image_shape)
+    load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
+    return TrainedModel(model.eval(), data)
+
+
+def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Load those weights of a checkpoint whose names begin with `prefix`.
+
+    Raises:
+        ConfigError: the file is damaged, is of another architecture, or holds NaN.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
+        raise ConfigError(
+            f"{path}: the checkpoint of another architecture than the run's config ({first})"
+        ) from error
+    for name, values in state.items():
+        if not values.isfinite().all():
+            raise ConfigError(
+                f"{path}: {name} holds NaN or infinite numbers: training diverged; use another checkpoint"
+            )

@@ -1,0 +1,217 @@
+"""TrainedModel: what `load_model` gives, for use from Python."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vae.bound.importance import LogMarginal
+from vae.checks import ConfigError, check_choice, check_int, check_number
+from vae.data import ImageDataModule
+from vae.model import LatentModel
+from vae.prior.fitted_density import fit_density
+from vae.random import generator, set_draws
+from vae.trained.image_input import Images, as_tensor
+from vae.trained.latent_path import spherical
+
+BATCH = 256
+"""Images at a time, so that memory does not grow with their number."""
+
+
+class TrainedModel:
+    """A trained LatentModel that takes images as people have them.
+
+    Wherever `images` are taken, they may be a NumPy array, a uint8 or float tensor, a PIL image or a list of
+    these; bytes are 0…255 and floats in [0, 1]; (C, H, W), (H, W, C) or, if grey, (H, W); one or a batch. A
+    single image is a batch of one: results always have the batch axis. Images come back as floats in [0, 1]
+    (a Gaussian mean may be slightly beyond). Nothing here computes gradients; `model` is the LatentModel
+    itself, for everything else.
+
+    A model of binarised images takes 0 and 1; bytes are binarised as they were in training, for `dynamic`
+    with draws that are the same at every call. All methods raise ConfigError for images of another size,
+    number of channels, type or range.
+
+    Args:
+        model: the trained model.
+        data: the data module it was trained with, for how bytes become x.
+    """
+
+    def __init__(self, model: LatentModel, data: ImageDataModule):
+        self.model, self.data = model, data
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.model.image_shape
+
+    @property
+    def latent_size(self) -> int:
+        """D."""
+        return self.model.latent_size
+
+    def to(self, device: str | torch.device) -> "TrainedModel":
+        """The same model, moved to a device."""
+        self.model.to(device)
+        return self
+
+    def x(self, images: Images) -> Float[Tensor, "B C H W"]:
+        """Images as the x of the model, on its device."""
+        batch = as_tensor(images, self.image_shape)
+        if batch.dtype == torch.uint8:
+            with torch.random.fork_rng(devices=[]):
+                set_draws(0, torch.device("cpu"))
+                batch = self.data.to_x(batch.cpu())
+        elif self.data.values == "binary" and not ((batch == 0) | (batch == 1)).all():
+            raise ConfigError(
+                f"images of grey floats: this model was trained with data.binarize={self.data.binarize} and takes"
+                " 0 and 1; give uint8 images to have them binarised"
+            )
+        return batch.to(self.model.device)
+
+    @torch.no_grad()
+    def encode(self, images: Images) -> Distribution:
+        """q(z|x), a torch distribution of batch shape (B,) and event shape (D,); `.mean` is the usual code."""
+        return self.model.encode(self.x(images))
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:
+        """p(x|z), a torch distribution of batch shape N and event shape (C, H, W); `.mean` is the picture.
+
+        Raises:
+            ConfigError: the last axis of z is not D.
+        """
+        if z.shape[-1:] != (self.latent_size,):
+            raise ConfigError(
+                f"z of shape {tuple(z.shape)}: the last axis must be {self.latent_size}, the latent size"
+            )
+        return self.model.decode(z.to(self.model.device))
+
+    def reconstruct(self, images: Images) -> Float[Tensor, "B C H W"]:
+        """E[x|z] at the posterior mean of each image."""
+        return torch.cat([self.model.reconstruct(x) for x in self._batches(images)])
+
+    def elbo(self, images: Images, k: int = 1) -> Float[Tensor, " B"]:
+        """The evidence lower bound of each image in nats, from k draws."""
+        with torch.no_grad():
+            return torch.cat([self.model.elbo(x, k) for x in self._batches(images)])
+
+    def log_marginal(self, images: Images, k: int = 5000) -> LogMarginal:
+        """log p(x) of each image in nats by importance sampling with k draws: `log_px`, `stderr`, `ess`.
+
+        Raises:
+            ConfigError: k < 1, or the posterior has no density (a plain autoencoder).
+        """
+        if not getattr(self.model.posterior, "has_density", True):
+            raise ConfigError("log_marginal: the posterior of this model is a point, so that it has no likelihood")
+        parts = [self.model.log_marginal(x, k) for x in self._batches(images)]
+        tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:3]}
+        noted = {n: torch.cat([part.convergence[n] for part in parts]) for n in parts[0].convergence}
+        return LogMarginal(**tensors, convergence=noted)
+
+    def _batches(self, images: Images) -> Iterator[Float[Tensor, "B C H W"]]:
+        yield from self.x(images).split(BATCH)
+
+    def latents(self, n: int, temperature: float = 1.0, seed: int | None = None) -> Float[Tensor, "N D"]:
+        """n draws of z from the prior.
+
+        Args:
+            n: how many.
+            temperature: scales the draws' deviations from the prior's mean; 1 is the prior itself.
+            seed: of the draws; None for the default generator.
+        """
+        check_int("n", n)
+        check_number("temperature", temperature, minimum=0)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.no_grad():
+            if seed is not None:
+                torch.default_generator.set_state(generator("sample", seed).get_state())
+            p = self.model.p_z()
+            z = p.sample(torch.Size((n,)))
+            return z if temperature == 1 else torch.lerp(_mean(p), z, temperature)
+
+    def sample(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        show: str = "means",
+    ) -> Float[Tensor, "N C H W"]:
+        """n new images: E[x|z], or draws x ~ p(x|z), for z from the prior.
+
+        Args:
+            n: how many.
+            temperature: of the prior's draws, see `latents`.
+            seed: of the draws; None for the default generator.
+            show: `means`, or `samples` with the likelihood's noise.
+        """
+        return self.images_of(self.latents(n, temperature, seed), show)
+
+    def images_of(self, z: Float[Tensor, "N D"], show: str = "means") -> Float[Tensor, "N C H W"]:
+        """E[x|z] or draws x ~ p(x|z), a batch at a time."""
+        take: Callable[[Distribution], Tensor] = {
+            "means": lambda p: p.mean,
+            "samples": lambda p: p.sample(),
+        }[check_choice("show", show, ("means", "samples"))]
+        return torch.cat([take(self.decode(part)) for part in z.split(BATCH)])
+
+    def fit_density(self, images: Images, components: int = 10, seed: int = 0) -> None:
+        """Put a mixture of Gaussians, fitted to the latents of training images, in the prior's place.
+
+        Better samples for a VAE whose posteriors do not add up to its prior, and the only ones for an
+        autoencoder (see `vae.prior.fitted_density.fit_density`).
+
+        Args:
+            images: training images, thousands of them.
+            components: Gaussians in the mixture.
+            seed: of the fit.
+        """
+        self.model.prior = fit_density(self.model, self.x(images), components, seed=seed)
+
+    def interpolate(
+        self, start: Images, end: Images, steps: int = 10, kind: str = "linear"
+    ) -> Float[Tensor, "B steps C H W"]:
+        """E[x|z] on the way from the posterior mean of one image to that of another.
+
+        Args:
+            start: one image or several.
+            end: as many.
+            steps: images on the way, with both ends.
+            kind: `linear`, or `spherical` (White 2016, Sampling generative networks, section 2.1).
+        """
+        check_int("steps", steps, minimum=2)
+        check_choice("kind", kind, ("linear", "spherical"))
+        a, b = self.encode(start).mean, self.encode(end).mean
+        if len(a) != len(b):
+            raise ConfigError(f"interpolate: {len(a)} images to start from and {len(b)} to end at; give as many")
+        weights = torch.linspace(0, 1, steps, device=a.device)
+        path = torch.lerp if kind == "linear" else spherical
+        z = path(a[:, None], b[:, None], weights[None, :, None])  # (B, steps, D)
+        return self.images_of(z.flatten(0, 1)).unflatten(0, (len(a), steps))
+
+    def traverse(
+        self, image: Images | None = None, steps: int = 7, span: float = 3.0
+    ) -> Float[Tensor, "D steps C H W"]:
+        """E[x|z] while one latent after the other goes from −span to span, the others staying as they are.
+
+        Args:
+            image: whose posterior mean the others stay at; None for zero.
+            steps: images for each latent.
+            span: how far, in standard deviations of a standard normal prior.
+        """
+        check_int("steps", steps, minimum=2)
+        check_number("span", span, above=0)
+        size = self.latent_size
+        centre = torch.zeros(1, size, device=self.model.device) if image is None else self.encode(image).mean[:1]
+        z = centre.repeat(size * steps, 1).reshape(size, steps, size)
+        z[torch.arange(size), :, torch.arange(size)] = torch.linspace(-span, span, steps, device=z.device)
+        return self.images_of(z.flatten(0, 1)).unflatten(0, (size, steps))
+
+
+def _mean(p: Distribution) -> Float[Tensor, " D"]:
+    """The mean of a distribution, estimated from draws where it has no closed form (of a flow)."""
+    try:
+        return p.mean
+    except NotImplementedError:
+        return p.sample(torch.Size((4096,))).mean(0)

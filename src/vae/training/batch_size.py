@@ -1,0 +1,66 @@
+"""`data.batch_size=auto`: the largest batch that fits into the GPU's memory, by Lightning's search."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.tuner.tuning import Tuner
+from omegaconf import DictConfig
+
+from vae.checks import ConfigError
+from vae.data import ImageDataModule
+from vae.training.build import build_module, build_trainer
+from vae.training.module import VAEModule
+
+FIRST, STEPS = 16, 3
+"""Images in the first trial's batches, and steps in a trial."""
+TALKERS = (
+    "lightning.pytorch.tuner.batch_size_scaling",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
+)
+
+
+def largest_batch_size(config: DictConfig) -> int:
+    """Of a run's resolved config, whose `data.batch_size` is not looked at. The trials have objects of their own.
+
+    Raises:
+        ConfigError: where no batch would be refused: on the CPU, whose system ends the process instead, or on
+            several devices, for which Lightning has no search.
+    """
+    config = deepcopy(config)
+    config.callback, config.logger, config.data.batch_size = {}, {}, FIRST
+    with tempfile.TemporaryDirectory() as folder:
+        config.trainer.default_root_dir = folder
+        trainer = build_trainer(config)
+        if trainer.world_size > 1 or trainer.strategy.root_device.type == "cpu":
+            raise ConfigError("data.batch_size=auto: must be a number unless one GPU trains")
+        data = instantiate(config.data)
+        return search(trainer, build_module(config, data), data)
+
+
+def search(trainer: Trainer, module: VAEModule, data: ImageDataModule) -> int:
+    """The largest of 16, 32, 64, … images, or all, with which a few training steps do not run out of memory."""
+    with _quiet():
+        # Lightning would return a limit of its own without having tried it.
+        found = Tuner(trainer).scale_batch_size(
+            module, datamodule=data, init_val=FIRST, steps_per_trial=STEPS, max_val=2**62
+        )
+    assert found is not None
+    return min(found, len(data.subsets["train"]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    talkers = [logging.getLogger(name) for name in TALKERS]
+    levels = [talker.level for talker in talkers]
+    try:
+        for talker in talkers:
+            talker.setLevel(logging.WARNING)
+        yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)

@@ -1,0 +1,34 @@
+"""A run says which sources trained it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from vae.run.directory import RunDirectory
+from vae.run.origin import commit
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *name, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_commit_and_whether_the_sources_have_changed_since(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None
+    _git(tmp_path, "init")
+    assert commit(tmp_path) is None  # nothing has been committed
+    (tmp_path / "a").write_text("1")
+    _git(tmp_path, "add", "a")
+    _git(tmp_path, "commit", "-m", "one")
+    head = commit(tmp_path)
+    assert head is not None
+    assert len(head) == 10
+    (tmp_path / "a").write_text("2")
+    assert commit(tmp_path) == head + "+"
+
+
+def test_a_resumed_run_names_all_of_its_sources(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for sources in ("abc", "abc", "def", None):
+        run.write_origin({"commit": sources, "device": "CPU"})
+    assert json.loads(run.origin_file.read_text()) == {"commit": "abc; def", "device": "CPU"}

@@ -1,0 +1,58 @@
+"""Images as people have them become x, or are refused with a line that says why."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae.checks import ConfigError
+from vae.trained.image_input import as_tensor
+
+GREY, COLOUR = (1, 6, 4), (3, 6, 4)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (1, 6, 4), (6, 4, 1), (2, 6, 4), (2, 1, 6, 4), (2, 6, 4, 1)])
+def test_every_layout_of_grey_images_is_taken(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    batch = as_tensor(values, GREY)
+    assert batch.shape[1:] == GREY
+    assert batch.dtype == torch.uint8
+    np.testing.assert_array_equal(batch.numpy().ravel(), values.ravel())
+
+
+@pytest.mark.parametrize("leading", [(), (2,)])
+def test_both_layouts_of_colour_images_are_taken(leading: tuple[int, ...]) -> None:
+    first = torch.rand(*leading, 3, 6, 4)
+    last = first.movedim(-3, -1)
+    torch.testing.assert_close(as_tensor(first, COLOUR), as_tensor(last, COLOUR))
+
+
+def test_pil_images_are_taken_in_what_the_model_sees() -> None:
+    picture = Image.fromarray(np.full((6, 4, 3), 200, np.uint8))
+    assert as_tensor(picture, COLOUR).shape == (1, *COLOUR)
+    assert as_tensor([picture, picture.convert("L")], GREY).shape == (2, *GREY)
+    assert (as_tensor(picture.convert("RGBA"), COLOUR) == 200).all()
+
+
+def test_float64_arrays_become_float32() -> None:
+    assert as_tensor(np.ones((6, 4)), GREY).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (torch.rand(6, 5), "images of shape 6×5: this model takes images of 1×6×4"),
+        (torch.rand(2, 3, 6, 4), "images of shape 2×3×6×4"),
+        (torch.rand(6, 4) * 255, r"must be in \[0, 1\], or uint8"),
+        (torch.rand(6, 4) - 0.5, r"must be in \[0, 1\]"),
+        (torch.full((6, 4), float("nan")), "NaN"),
+        (torch.zeros(6, 4, dtype=torch.int64), r"images of type torch\.int64"),
+        ("picture.png", "str is no image"),
+        ([], "empty list"),
+        (torch.rand(4), "images of shape 4"),
+        (Image.new("L", (7, 7)), "images of shape 7×7"),
+    ],
+)
+def test_what_does_not_fit_is_refused(images: object, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        as_tensor(images, GREY)

@@ -1,0 +1,189 @@
+"""Every posterior with every prior, likelihood and objective that makes sense; what makes none is refused."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from vae.checks import ConfigError
+from vae.model import LatentModel
+from vae.objective.elbo import ELBO
+from vae.objective.iwae import IWAE
+from vae.objective.objective import Objective
+from vae.objective.reconstruction import Reconstruction
+from vae.paths import CONF
+from vae.training.build import build_module, build_trainer
+from vae.training.combination import check_combination
+
+SHAPE, D = (1, 4, 4), 2
+SMALL = {
+    "posterior/flow": {"hidden_sizes": [4]},
+    "prior/flow": {"hidden_sizes": [4]},
+    "prior/vamp": {"components": 3},
+    "prior/gaussian_mixture": {"components": 3},
+}
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "elbo": lambda: ELBO(kl="analytic"),
+    "elbo_monte_carlo": lambda: ELBO(k=2, kl="monte_carlo"),
+    "free_bits": lambda: ELBO(kl="analytic", free_bits=0.1),
+    "iwae": lambda: IWAE(k=3),
+    "iwae_stl": lambda: IWAE(k=3, gradient="stl"),
+    "iwae_dreg_chunked": lambda: IWAE(k=3, gradient="dreg", chunk=2),
+    "miwae_ciwae": lambda: IWAE(k=2, outer=2, elbo_weight=0.5),
+    "reconstruction": Reconstruction,
+}
+
+
+def names(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def component(group: str, name: str) -> Callable[..., torch.nn.Module]:
+    return instantiate(OmegaConf.load(CONF / group / f"{name}.yaml"), **SMALL.get(f"{group}/{name}", {}))
+
+
+def build(posterior: str, prior: str, likelihood: str) -> LatentModel:
+    network = OmegaConf.load(CONF / "network" / "mlp.yaml")
+    network.hidden_sizes = [8]
+    network = OmegaConf.create({"network": network}).network
+    return LatentModel(
+        SHAPE,
+        D,
+        instantiate(network.encoder),
+        instantiate(network.decoder),
+        component("posterior", posterior),
+        component("prior", prior),
+        component("likelihood", likelihood),
+    )
+
+
+def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str | None:
+    """Why this combination makes no sense, in part of a line."""
+    chunked = objective == "iwae_dreg_chunked"
+    if likelihood == "gaussian_optimal" and chunked:
+        return "objective.chunk=2: likelihood=gaussian_optimal"
+    if posterior == "delta" and objective != "reconstruction":
+        return "posterior=delta has no density"
+    if objective == "reconstruction" and prior != "standard_normal":
+        return "objective=reconstruction does not train the prior"
+    closed = posterior in ("diagonal_gaussian", "full_gaussian") and prior == "standard_normal"
+    if objective in ("elbo", "free_bits") and not closed:
+        return "objective.kl=analytic: this posterior and prior have no closed-form KL"
+    if objective == "free_bits" and posterior != "diagonal_gaussian":
+        return "objective.free_bits: needs latents that are independent"
+    return None
+
+
+def step(model: LatentModel, objective: Objective, x: torch.Tensor) -> torch.Tensor:
+    needs = objective.needs
+    terms = model.terms(
+        x, model.encode(x), objective.draws, needs.kl, needs.latent_kl, needs.path, objective.chunk
+    )
+    for log_density in (terms.log_px_z, terms.log_pz, terms.log_qz):
+        assert log_density is None or log_density.dtype == torch.float32
+    return objective(terms, 0)
+
+
+@pytest.mark.parametrize("prior", names("prior"))
+@pytest.mark.parametrize("posterior", names("posterior"))
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_parameter_gets_a_finite_gradient_or_the_reason(posterior: str, prior: str, bf16: bool) -> None:
+    x = torch.randint(0, 2, (3, *SHAPE)).float()
+    for likelihood in names("likelihood"):
+        for name, make in OBJECTIVES.items():
+            model, objective = build(posterior, prior, likelihood), make()
+            reason = refusal(posterior, prior, likelihood, name)
+            if reason is not None:
+                with pytest.raises(ConfigError) as error:
+                    check_combination(model, objective, "bytes")
+                assert reason in str(error.value)
+                assert "\n" not in str(error.value)
+                continue
+            check_combination(model, objective, "bytes")
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = step(model, objective, x)
+            loss.backward()
+            for parameter, value in model.named_parameters():
+                where = f"{likelihood} {name} {parameter}"
+                assert value.grad is not None, where
+                assert value.grad.isfinite().all(), where
+
+
+@pytest.mark.parametrize(
+    "likelihood", [n for n in names("likelihood") if component("likelihood", n)(SHAPE).support == "bytes"]
+)
+def test_likelihood_over_256_levels_is_refused_on_binary_images(likelihood: str) -> None:
+    model = build("diagonal_gaussian", "standard_normal", likelihood)
+    with pytest.raises(ConfigError, match="over the 256 levels of a byte, and the images are binarised"):
+        check_combination(model, ELBO(), "binary")
+
+
+@pytest.mark.parametrize("likelihood", [n for n in names("likelihood") if "gaussian" not in n])
+def test_values_outside_zero_and_one_are_refused(likelihood: str) -> None:
+    model, x = build("diagonal_gaussian", "standard_normal", likelihood), torch.rand(3, *SHAPE)
+    model.elbo(x)
+    for score in (model.elbo, model.log_marginal):
+        with pytest.raises(ConfigError, match=r"x: \w+ has no probability for values outside \[0, 1\]"):
+            score(2 * x + 1)
+    with pytest.raises(ConfigError, match=r"outside \[0, 1\]"):
+        model.start_from_mean(x[0] - 2)
+
+
+LINES = [
+    [
+        "prior=vamp",
+        "posterior=flow",
+        "objective=iwae",
+        "objective.gradient=dreg",
+        "likelihood=discretized_logistic",
+    ],
+    ["prior=flow", "posterior=full_gaussian", "objective=iwae", "objective.outer=3", "objective.elbo_weight=0.5"],
+    ["prior=gaussian_mixture", "objective.kl=monte_carlo", "objective/beta=target_rate", "corruption=box"],
+    ["posterior=delta", "objective=reconstruction", "likelihood=gaussian_optimal", "corruption=mask"],
+    ["posterior=flow", "posterior.kind=coupling", "objective.kl=monte_carlo", "objective/beta=cyclical"],
+    ["objective.free_bits=0.5", "objective.k=4", "objective.chunk=3", "optimizer=adagrad", "scheduler=burda"],
+    ["likelihood=bernoulli", "data.binarize=dynamic", "optimizer=adamax", "scheduler=cosine", "callback=ema"],
+]
+
+
+@pytest.mark.parametrize("overrides", LINES, ids=" ".join)
+def test_the_product_composes_from_the_command_line(
+    overrides: list[str], composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(*overrides, "network.hidden_sizes=[16]")
+    data = instantiate(config.data)
+    module = build_module(config, data)
+    data.setup()
+    x = data.images("train", 4)[0]
+    loss = step(module.model, module.objective, x)
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_clipping_a_fused_optimizer_under_mixed_precision_is_one_line(composed: Callable[..., DictConfig]) -> None:
+    overrides = ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", "logger=csv"]
+    with pytest.raises(ConfigError, match=r"trainer\.gradient_clip_val=1: .*needs optimizer\.fused=false"):
+        build_trainer(composed(*overrides))
+    assert build_trainer(composed(*overrides, "optimizer.fused=false")).gradient_clip_val == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prior=vamp"], r"objective\.kl=analytic: .*use objective\.kl=monte_carlo"),
+        (["posterior=delta"], r"posterior=delta has no density.*use objective=reconstruction"),
+        (["likelihood=discretized_gaussian", "data.binarize=dynamic"], r"256 levels of a byte.*binarised"),
+        (["likelihood=categorical", "data.binarize=threshold"], r"256 levels of a byte.*binarised"),
+        (["likelihood.sigma=0"], r"likelihood\.sigma=0: must be a number above 0"),
+        (["prior=gaussian_mixture", "prior.components=0"], r"prior\.components=0"),
+        (["posterior=flow", "objective.kl=monte_carlo", "objective.free_bits=1"], r"objective\.free_bits: needs"),
+    ],
+)
+def test_bad_combinations_are_one_line(
+    overrides: list[str], message: str, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(*overrides)
+    with pytest.raises(Exception, match=message):
+        build_module(config, instantiate(config.data))

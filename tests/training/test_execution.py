@@ -1,0 +1,121 @@
+"""Options of the training step change its speed or memory, not what is computed."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor
+
+from commands import run_command
+from vae.checks import ConfigError
+from vae.training.build import build_model, build_module
+from vae.training.execution import compile_mode, set_matmul_precision
+
+Composed = Callable[..., DictConfig]
+QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=none"]
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("aot_eager", id="graphs only"),
+        pytest.param("inductor", id="machine code", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_training_is_one_graph_and_gives_the_same_weights(backend: str) -> None:
+    """Not compiled anew for the evaluation of each epoch, its shorter last batch, or the second epoch."""
+    done = run_command("tests/compiled_training.py", backend, "vae", "stl", "conv", "chunked", "annealed")
+    assert done.returncode == 0, done.stderr
+    for model, found in json.loads(done.stdout.splitlines()[-1]).items():
+        assert found["graphs"] == 1
+        assert found["breaks"] == 0
+        assert found["whole"] == (model != "annealed")
+        assert found["difference"] < 1e-5
+
+
+def test_recomputed_activations_are_not_kept_and_give_the_same_gradients(composed: Composed) -> None:
+    config = composed(*QUICK, "network.hidden_sizes=[64,64]")
+    x = torch.rand(16, 1, 8, 8)
+    kept, gradients = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = build_model(config, (1, 8, 8))
+        model.recompute_decoder = recompute
+        sizes: list[int] = []
+        keep: Callable[[list[int], Tensor], Tensor] = lambda sizes, t: (sizes.append(t.numel()), t)[1]  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(partial(keep, sizes), lambda t: t):
+            loss = -model.terms(x, model.encode(x), 5, "required").elbo.mean()
+        loss.backward()
+        kept.append(sum(sizes))
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    # Of five draws of 16 images, the decoder's two hidden layers and output.
+    assert kept[1] < kept[0] - 5 * 16 * (64 + 64)
+
+
+@pytest.mark.parametrize(
+    ("option", "mode"),
+    [
+        (False, None),
+        (None, None),
+        (True, "default"),
+        ({"mode": None}, None),
+        ({"mode": "reduce-overhead"}, "reduce-overhead"),
+    ],
+)
+def test_ways_to_ask_for_compilation(option: Any, mode: str | None) -> None:
+    assert compile_mode(option) == mode
+
+
+@pytest.mark.parametrize("option", ["yes", 1, {"mode": "fast"}])
+def test_no_such_compilation(option: Any) -> None:
+    with pytest.raises(ConfigError, match="compile"):
+        compile_mode(option)
+
+
+def test_what_changes_gradients_at_the_draws_is_not_compiled(composed: Composed) -> None:
+    config = composed(*QUICK, "objective=iwae", "objective.k=3", "objective.gradient=dreg", "compile=true")
+    with pytest.raises(ConfigError, match=r"compile: must be false with objective\.gradient=dreg"):
+        build_module(config, instantiate(config.data))
+
+
+def test_no_truth_value(composed: Composed) -> None:
+    config = composed(*QUICK, "recompute_decoder=maybe")
+    with pytest.raises(ConfigError, match="recompute_decoder=maybe: must be true or false"):
+        build_module(config, instantiate(config.data))
+
+
+@pytest.fixture
+def _matmul_precision_afterwards() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("_matmul_precision_afterwards")
+def test_every_run_of_a_process_has_its_own_matmul_precision(composed: Composed, tmp_path: Path) -> None:
+    """As the jobs of a sweep are: `train.py`'s own function, one after the other."""
+    from train import train
+
+    seen = []
+    for override in (["matmul_precision=medium"], ["matmul_precision=high"], []):
+        short = ["trainer.max_epochs=1", "network.hidden_sizes=[8]", "callback.pictures=null"]
+        config = composed(*QUICK[:3], *short, *override)
+        config.paths.run = str(tmp_path / f"{len(seen)}")
+        train.__wrapped__(config)  # type: ignore[attr-defined]
+        seen.append(torch.get_float32_matmul_precision())
+    assert seen == ["medium", "high", "highest"]
+
+
+@pytest.mark.usefixtures("_matmul_precision_afterwards")
+def test_no_such_matmul_precision() -> None:
+    set_matmul_precision("medium")
+    with pytest.raises(ConfigError, match="matmul_precision=low: must be one of highest, high, medium"):
+        set_matmul_precision("low")
+    assert torch.get_float32_matmul_precision() == "medium"
