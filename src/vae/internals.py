@@ -1,4 +1,4 @@
-"""Every private part of another library that this project touches, each in a function that says what it stands for.
+"""Every private part of another library that we touch, each in a function that says what it stands for.
 
-A library may change these without notice, so that each has a test in tests/test_internals.py that names the library.
+A library may change these without notice, so that each has a test in tests/test_internals.py that names it.
 """

@@ -24,13 +24,15 @@ QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=no
 @pytest.mark.parametrize(
     "backend",
     [
-        pytest.param("aot_eager", id="graphs only"),
+        # With inductor's decompositions, as compile=true has them. Without them torch 2.14 (not 2.11, not 2.15)
+        # takes GroupNorm's result for NCHW where the CPU's kernel leaves it NHWC, and conv's backward pass fails.
+        pytest.param("aot_eager_decomp_partition", id="graphs only"),
         pytest.param("inductor", id="machine code", marks=pytest.mark.slow),
     ],
 )
 def test_compiled_training_is_one_graph_and_gives_the_same_weights(backend: str) -> None:
     """Not compiled anew for the evaluation of each epoch, its shorter last batch, or the second epoch."""
-    done = run_command("tests/compiled_training.py", backend, "vae", "stl", "conv", "chunked", "annealed")
+    done = run_command("tests/training/compiled_training.py", backend, "vae", "stl", "conv", "chunked", "annealed")
     assert done.returncode == 0, done.stderr
     for model, found in json.loads(done.stdout.splitlines()[-1]).items():
         assert found["graphs"] == 1
