@@ -46,5 +46,5 @@ bench: $(READY) ## measure speed against what others do, and write docs/performa
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the virtual environment and every cache (never runs/ or data/)
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist src/*.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,5 +2,9 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parents[1]
+"""Of the repository; of an installed package it means nothing."""
+
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else ROOT / "conf"
+"""conf/: at the top of the repository, inside the package once that is installed."""
