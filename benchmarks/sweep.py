@@ -37,10 +37,10 @@ class Held(NamedTuple):
 def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
     """Run the sweep, and look at the process after each job."""
     from lightning import Trainer
-    from train import train
 
     from vae.sweep import job
     from vae.sweep.memory import give_back_memory
+    from vae.train import train
 
     training, found = [0.0], []
 

@@ -19,11 +19,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 def preload() -> None:
     """Import whatever a run imports, once, and start no thread."""
-    sys.path.insert(0, str(REPOSITORY))
     import torch
     from sklearn.datasets import load_digits
 
-    for name in ("train", "vae.training.build", "vae.data.digits", "vae.run.directory"):
+    for name in ("vae.train", "vae.training.build", "vae.data.digits", "vae.run.directory"):
         importlib.import_module(name)
 
     torch.set_num_threads(1)
@@ -58,13 +57,13 @@ def start(
 
 def call_train(argv: list[str]) -> None:
     """What `python train.py` does."""
-    from vae.command.command import resume_arguments
+    from vae.train import main
 
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
     sys.modules["__main__"].__spec__ = None
-    sys.argv = resume_arguments(argv)
-    importlib.import_module("train").train()
+    sys.argv = argv
+    main()
 
 
 def fork_ranks() -> None:

@@ -11,7 +11,6 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from conftest import REPOSITORY
 from pictures_on_disk import encode, pixels, write_folder
 from sweep.test_sweep import folders_of
 from test_train import QUICK, metrics_of
@@ -47,8 +46,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def train_here(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python train.py arguments` in this process."""
-    sys.path.insert(0, str(REPOSITORY))
-    from train import train
+    from vae.train import train
 
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     GlobalHydra.instance().clear()
@@ -56,7 +54,6 @@ def train_here(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
         train()
     finally:
         GlobalHydra.instance().clear()
-        sys.path.remove(str(REPOSITORY))
 
 
 def test_the_jobs_of_a_sweep_read_the_images_once_and_have_the_numbers_of_runs_alone(

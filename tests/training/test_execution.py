@@ -103,7 +103,7 @@ def _matmul_precision_afterwards() -> Iterator[None]:
 @pytest.mark.usefixtures("_matmul_precision_afterwards")
 def test_every_run_of_a_process_has_its_own_matmul_precision(composed: Composed, tmp_path: Path) -> None:
     """As the jobs of a sweep are: `train.py`'s own function, one after the other."""
-    from train import train
+    from vae.train import train
 
     seen = []
     for override in (["matmul_precision=medium"], ["matmul_precision=high"], []):

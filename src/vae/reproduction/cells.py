@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vae.paths import ROOT
 from vae.reproduction.table import Table
 from vae.run.files import read_json, write_atomically
 from vae.sweep.folder import JobDirectory, SweepDirectory
@@ -18,7 +17,7 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
     """Train what is not done yet, by train.py itself; its exit status."""
     jobs = ",".join(f'"{job}"' for job in table.jobs(seeds))
     command = [
-        *(sys.executable, str(ROOT / "train.py"), "-m", "hydra/sweeper=listed"),
+        *(sys.executable, "-m", "vae.train", "-m", "hydra/sweeper=listed"),
         *(f"hydra.sweeper.jobs=[{jobs}]", f"hydra.sweep.dir='{folder.absolute()}'", f"name={table.stem}"),
         *(*table.train, *further),
     ]

@@ -14,7 +14,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.command.error_line import error_line
-from vae.paths import ROOT
 from vae.sweep.devices import claim_gpus, started_by_scheduler, wanted_processes
 from vae.sweep.folder import JobDirectory, SweepDirectory
 from vae.sweep.memory import give_back_memory
@@ -116,8 +115,7 @@ def _run_apart(config: DictConfig, job: JobDirectory, lock: int) -> float | None
     from vae.run.directory import RunDirectory
 
     RunDirectory(job.path).write_config(config)
-    train = ROOT / "train.py"
-    command = [sys.executable, str(train), *rerun_arguments(job.path), "hydra.output_subdir=null"]
+    command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path), "hydra.output_subdir=null"]
     with job.log.open("a") as log:
         done = subprocess.run(command, stdout=log, stderr=log, pass_fds=[lock], check=False)
     if done.returncode != 0:

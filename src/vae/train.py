@@ -1,0 +1,81 @@
+"""Train a variational autoencoder: python train.py (or python -m vae.train) [group=option …] [key=value …]."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from vae.command.command import command, resume_arguments
+from vae.training.collection import without_search
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("train")
+def train(config: "DictConfig") -> float | None:
+    """Compose, instantiate, fit, evaluate the best checkpoint; return the metric that a sweep maximises."""
+    # Here and not above, so that `python train.py --help` need not wait for torch.
+    with without_search():
+        from hydra.utils import instantiate
+        from lightning import seed_everything
+        from omegaconf import OmegaConf
+
+        from vae.command.distributed import children_run_this_config, end_with_parent, is_child
+        from vae.command.interruption import signals_interrupt
+        from vae.data.shared_images import share_images
+        from vae.run.directory import RunDirectory, closing_lines
+        from vae.run.origin import origin
+        from vae.training.batch_size import largest_batch_size
+        from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
+        from vae.training.execution import set_matmul_precision
+
+    started = time.monotonic()
+    if is_child():
+        end_with_parent()
+    run = RunDirectory(config.paths.run)
+    OmegaConf.resolve(config)
+    checkpoint = run.last_checkpoint() if config.resume else None
+    if config.data.batch_size == "auto":
+        config.data.batch_size = largest_batch_size(config)
+    seed_everything(config.seed, verbose=False)
+    set_matmul_precision(config.matmul_precision)
+    data = instantiate(config.data)
+    share_images(data, config.data)
+    module = build_module(config, data)
+    if not is_child():
+        run.write_config(config)
+
+    with signals_interrupt(), children_run_this_config(run):
+        trainer = build_trainer(config)
+        hide_unused_gpus(trainer)
+        if trainer.is_global_zero:
+            run.write_origin(origin(trainer))
+        try:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(dict(config))
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+            trainer.validate(module, data, ckpt_path=run.checkpoint("best"), weights_only=True, verbose=False)
+            trainer.test(module, data, verbose=False)
+        finally:
+            finish_loggers(trainer)
+
+    metrics = module.latest | {
+        "epochs": module.epochs,
+        "steps": trainer.global_step,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if trainer.is_global_zero:
+        run.write_metrics(metrics)
+        print(closing_lines(run, metrics))
+    return metrics.get(config.sweep_metric)
+
+
+def main() -> None:
+    """The command, which `resume=<run or sweep>` lets go on with what that directory holds."""
+    sys.argv = resume_arguments(sys.argv)
+    train()
+
+
+if __name__ == "__main__":
+    main()
