@@ -16,6 +16,7 @@ import torch  # noqa: E402  the hook must come before anything that imports vae
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
+import vae.command.command  # noqa: E402, F401  the resolvers that conf/ asks for
 from vae.paths import CONF  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
