@@ -19,7 +19,7 @@ def fit(config: DictConfig) -> None:
 QUICK = [
     "logger=csv",
     "callback=none",
-    "callback.watch={_target_:vae.callback.watch.Watch,every_n_epochs:4,images:50,nll_k:10}",
+    "callback.watch={_target_:vae.callback.watch.Watch,every_n_epochs:4,images:180,nll_k:10}",
     "trainer.max_epochs=4",
     "optimizer.lr=0.01",
     "trainer.accelerator=cpu",
@@ -38,11 +38,17 @@ def test_it_logs_gradients_noise_latents_and_likelihood(
     assert sum(1 for row in rows if row["train/grad_norm"]) == 15
     assert float(rows[-1]["val/sigma"]) == 0.15
     assert float(rows[-1]["val/nll"]) < -float(rows[-1]["val/elbo"]) + 5
-    rates = [float(rows[-1][f"latent/rate_{d:03d}"]) for d in range(2)]
-    assert sum(rates) == pytest.approx(float(rows[-1]["val/rate"]), rel=0.2)
+    # In closed form, as those of the validation are: estimated from 50 draws each was 0.02 nats too large.
+    rates = [float(rows[-1][f"latent/rate_{d:03d}"]) for d in (1, 2)]
+    assert sum(rates) == pytest.approx(float(rows[-1]["val/rate"]), rel=1e-5)
 
 
-def test_it_warns_of_collapse(composed: Callable[..., DictConfig]) -> None:
-    config = composed(*QUICK, "objective.beta=1e5")
-    with pytest.warns(UserWarning, match="posterior collapse: .* active units"):
-        fit(config)
+def test_it_warns_of_collapse_once_as_soon_as_it_is_seen(
+    composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not in an epoch in which it measures, and with five latents, of which each counted for too much.
+    fit(composed(*QUICK, "objective.beta=1e5", "latent_size=5", "trainer.max_epochs=3"))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "posterior collapse" in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: after epoch 1: posterior collapse: 0 active units and a rate of 0.0")
+    assert ".py" not in warnings[0]

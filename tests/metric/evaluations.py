@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.model import LatentModel
 
 
@@ -12,11 +12,11 @@ def sizes_of(model: LatentModel) -> Sizes:
 
 
 @torch.no_grad()
-def evaluation(model: LatentModel, x: Tensor, first: int = 0, label: Tensor | None = None) -> Evaluation:
+def evaluation(model: LatentModel, x: Tensor, first: int = 0, label: Tensor | None = None) -> EvaluatedBatch:
     """One batch whose first image has the position `first`."""
     q = model.encode(x)
     terms = model.terms(x, q, 1, "if_any")
-    return Evaluation(
+    return EvaluatedBatch(
         model=model,
         x=x,
         label=torch.zeros(len(x), dtype=torch.int64) if label is None else label,

@@ -4,17 +4,17 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from linear_gaussian import SHAPE, linear_model
 from metric.evaluations import measured, sizes_of
 from vae.bound.importance import LogMarginal
-from vae.metric.active_units import ActiveUnits
+from vae.metric.active_units import ActiveUnits, collapse_warning
 from vae.metric.aggregate_posterior import AggregatePosterior
 from vae.metric.bound import Bound
 from vae.metric.nll import NLL
 from vae.metric.probe import Probe
-from vae.metric.rate_per_latent import RatePerLatent
+from vae.metric.rate_per_latent import RatePerLatent, mean_rates
 from vae.model import LatentModel
 
 
@@ -141,3 +141,18 @@ def test_labels_that_are_noise_are_not_found() -> None:
 def test_images_without_labels_have_no_probe() -> None:
     model = linear_model()
     assert measured(Probe(sizes_of(model)), model, torch.rand(20, *SHAPE), 10) == {}
+
+
+def test_a_single_image_has_no_variance_and_so_no_active_units_and_no_collapse() -> None:
+    model = model_with_live_latents(3, 5)
+    assert measured(ActiveUnits(sizes_of(model)), model, torch.rand(1, *SHAPE), 1) == {}
+    assert collapse_warning(None, 3.0) is None
+
+
+def test_the_rate_of_each_latent_where_there_is_no_closed_form_is_that_of_its_moments() -> None:
+    model, x = model_with_live_latents(3, 5), torch.rand(50, *SHAPE)
+    q = model.encode(x)
+    exact = mean_rates(model, q)
+    torch.testing.assert_close(exact, kl_divergence(q.base_dist, Normal(0.0, 1.0)).mean(0))
+    full = MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
+    torch.testing.assert_close(mean_rates(model, full), exact, atol=1e-5, rtol=1e-4)

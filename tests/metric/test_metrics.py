@@ -10,21 +10,21 @@ import torch
 from linear_gaussian import SHAPE, exact_log_px, linear_model
 from vae.metric.active_units import ActiveUnits
 from vae.metric.bound import Bound
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.nll import NLL
-from vae.metric.reconstruction import Reconstruction
+from vae.metric.reconstruction_error import ReconstructionError
 from vae.model import LatentModel
 from vae.objective.elbo import ELBO
 
 SIZES = Sizes(SHAPE, 2, discrete=True)
 
 
-def _evaluate(model: LatentModel, x: torch.Tensor, beta: float = 1.0, first: int = 0) -> Evaluation:
+def _evaluate(model: LatentModel, x: torch.Tensor, beta: float = 1.0, first: int = 0) -> EvaluatedBatch:
     q = model.encode(x)
     terms = model.terms(x, q, 3, "if_any")
     loss = ELBO(k=3, beta=beta)(terms, 0)
     label = torch.zeros(len(x), dtype=torch.int64)
-    return Evaluation(model, x, label, first, first, q, terms, loss, q.mean, model.decode(q.mean).mean)
+    return EvaluatedBatch(model, x, label, first, first, q, terms, loss, q.mean, model.decode(q.mean).mean)
 
 
 def test_bound_is_the_mean_over_images_at_beta_one_whatever_was_minimised() -> None:
@@ -75,7 +75,7 @@ def test_active_units_counts_the_latents_whose_mean_moves() -> None:
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (12, 3), (8, 1), (4, 1)])
 def test_mse_and_psnr_are_means_over_images(size: int, channels: int) -> None:
     shape = (channels, size, size)
-    metric = Reconstruction(Sizes(shape, 2, False))
+    metric = ReconstructionError(Sizes(shape, 2, False))
     x, restored = torch.rand(5, *shape), torch.rand(5, *shape)
     model = linear_model()
     for part in (slice(0, 3), slice(3, 5)):
@@ -91,7 +91,7 @@ def test_mse_and_psnr_are_means_over_images(size: int, channels: int) -> None:
 
 
 def test_ssim_of_an_image_with_itself_is_one() -> None:
-    metric = Reconstruction(Sizes((1, 16, 16), 2, False))
+    metric = ReconstructionError(Sizes((1, 16, 16), 2, False))
     x = torch.rand(3, 1, 16, 16)
     model = linear_model()
     metric.update(replace(_evaluate(model, torch.rand(3, *SHAPE)), x=x, reconstruction=x))

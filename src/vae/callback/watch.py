@@ -1,19 +1,19 @@
 """What a training run should be watched for: gradients, noise, latents that fall asleep, and the likelihood."""
 
+import sys
+
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
-from vae.metric.active_units import COLLAPSED_RATE
+from vae.metric.active_units import collapse_warning
+from vae.metric.rate_per_latent import mean_rates
 from vae.model import LatentModel
 from vae.random import draw_key, set_draws
-
-COLLAPSED_VARIANCE = 0.01
 
 
 class Watch(Callback):
@@ -21,12 +21,13 @@ class Watch(Callback):
 
     * `train/grad_norm`: the norm of all gradients before clipping, every `trainer.log_every_n_steps` steps;
     * `val/sigma`: σ of the likelihood, where it has a single one;
-    * `latent/rate_<d>`: ½ E[μ² + σ² − 1 − ln σ²] of each latent, its rate under a standard normal prior;
+    * `latent/rate_001`, …: the rate of each latent z₁, …, in closed form where it has one, see
+      `vae.metric.rate_per_latent.mean_rates`;
     * `val/nll`, `val/nll_stderr`: importance-sampled with `nll_k` draws, on the same images with the same
       noise each time (off by default, as it costs).
 
-    The last three are of the first `images` validation images, every `every_n_epochs` epochs. It warns in
-    words of posterior collapse: no active unit, or a rate below 0.1 nats.
+    The last three are of the first `images` validation images, every `every_n_epochs` epochs. Of posterior
+    collapse it warns in words, as soon as a validation shows it.
 
     Args:
         every_n_epochs: how often; 0 for never.
@@ -38,6 +39,7 @@ class Watch(Callback):
         self.every_n_epochs = check_int("callback.watch.every_n_epochs", every_n_epochs, minimum=0)
         self.images = check_int("callback.watch.images", images)
         self.nll_k = check_int("callback.watch.nll_k", nll_k, minimum=0)
+        self._has_warned = False
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -62,23 +64,21 @@ class Watch(Callback):
             with torch.random.fork_rng():
                 set_draws(draw_key("watch"), model.device)
                 seen = pl_module.corruption(x)  # type: ignore[operator]
-                numbers |= self._of_latents(model, seen)
+                q = model.encode(seen)
+                rates = mean_rates(model, q).tolist()
+                numbers |= {f"latent/rate_{d + 1:03d}": rate for d, rate in enumerate(rates)}
                 numbers |= self._likelihood(model, x, seen)
         self._log(trainer, numbers, trainer.global_step)
 
-    def _of_latents(self, model: LatentModel, seen: Tensor) -> dict[str, float]:
-        q = model.encode(seen)
-        draws = q.sample(torch.Size((50,)))
-        mean, variance = draws.mean(0), draws.var(0)
-        rates = 0.5 * (mean.square() + variance - 1 - variance.log()).mean(0)
-        active = int((mean.var(0) - variance.mean(0) / 50 > COLLAPSED_VARIANCE).sum())
-        rate = float(rates.sum())
-        if active == 0 or rate < COLLAPSED_RATE:
-            rank_zero_warn(
-                f"posterior collapse: {active} active units and a rate of {rate:.3g} nats, so that the"
-                " latents say (almost) nothing of the images; try a smaller β, a warm-up of β, or free bits"
-            )
-        return {f"latent/rate_{d:03d}": rate for d, rate in enumerate(rates.tolist())}
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of a posterior that has collapsed, once."""
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or self._has_warned or not self.every_n_epochs:
+            return
+        latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
+        warning = collapse_warning(latest.get("val/active_units"), latest.get("val/rate"))
+        if warning is not None:
+            self._has_warned = True
+            print(f"warning: after epoch {trainer.current_epoch + 1}: {warning}", file=sys.stderr, flush=True)
 
     def _likelihood(self, model: LatentModel, x: Tensor, seen: Tensor) -> dict[str, float]:
         if not self.nll_k:

@@ -15,7 +15,7 @@ from vae.data import ImageDataModule
 from vae.evaluation.cost import measure_cost
 from vae.evaluation.result import Result
 from vae.feature.network import MissingFeaturesError
-from vae.metric.active_units import COLLAPSED_RATE
+from vae.metric.active_units import collapse_warning
 from vae.metric.evaluated_batch import Sizes
 from vae.run.directory import RunDirectory
 from vae.trained.load import data_config, load_weights
@@ -146,11 +146,8 @@ def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
     active, rate = result.number("active_units"), result.number("rate")
     if rate is None:
         yield "the posterior is a point, so that there is no bound, no rate and no likelihood of the images"
-    elif active == 0 or rate < COLLAPSED_RATE:
-        yield (
-            f"posterior collapse: {active:g} active units and a rate of {rate:.3g} nats, so that the latents"
-            " say (almost) nothing of the images; try a smaller β, a warm-up of β, or free bits"
-        )
+    elif warning := collapse_warning(active, rate):
+        yield warning
     ess = result.number("nll_ess")
     if ess is not None and ess < FEW_DRAWS <= (result.number("nll_k") or 0):
         yield (

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from vae.checks import check_int
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage, standard_error
 from vae.random import draw_key, set_draws
 
@@ -48,7 +48,7 @@ class AggregatePosterior(PerImage):
         )
         self.has_density = sizes.has_density
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch; a batch of one image has nothing to be compared with and is left out, as is a point q."""
         if len(batch.x) < 2 or not self.has_density:
             return

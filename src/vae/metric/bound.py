@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 
 
 class Bound(Metric):
@@ -29,7 +29,7 @@ class Bound(Metric):
         for name in ("loss", "distortion", "rate", "count"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
         self.loss += batch.loss.double() * len(batch.x)
         self.distortion += batch.terms.distortion.sum(dtype=torch.float64)

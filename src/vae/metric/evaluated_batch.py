@@ -36,7 +36,7 @@ class NeedsData(Protocol):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluatedBatch:
     """One batch.
 
     model: the model. x: the images. label: their classes. key: of the batch, from which its draws come.

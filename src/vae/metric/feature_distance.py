@@ -13,7 +13,7 @@ from torchmetrics.image.kid import poly_mmd
 from vae.checks import check_int
 from vae.data import ImageDataModule
 from vae.feature.network import load_features
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage, standard_error
 from vae.model import LatentModel
 from vae.prior.fitted_density import fit_density
@@ -76,7 +76,7 @@ class Generation(PerImage):
             self._density = fit_density(model, images, min(self.components, len(images)))(model.encode)
         return self._density
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add the features of a batch, of its reconstructions, and of as many generated images."""
         features = {
             "real": self.network(batch.x),
@@ -90,7 +90,7 @@ class Generation(PerImage):
     def _features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         return self.network(images.clamp(0, 1).float())
 
-    def _features_of_draws(self, batch: Evaluation, p: Distribution) -> Float[Tensor, "B F"]:
+    def _features_of_draws(self, batch: EvaluatedBatch, p: Distribution) -> Float[Tensor, "B F"]:
         """The features of E[x|z] for as many z from p as the batch has images."""
         set_draws(draw_key("generation", batch.key), batch.x.device)
         return self._features(batch.model.decode(p.sample(batch.x.shape[:1])).mean)

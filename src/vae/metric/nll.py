@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vae.bound.importance import stages
 from vae.checks import ConfigError, check_int
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage, standard_error
 from vae.random import draw_key, set_draws
 
@@ -41,7 +41,7 @@ class NLL(PerImage):
         super().__init__(estimates=torch.empty(0, 2 + len(noted), dtype=torch.float64))
         self.sizes, self.k, self.stages, self.chunk = sizes, k, noted, _check_chunk(chunk)
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
         if not self.sizes.has_density:
             return

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vae.checks import ConfigError, check_int
 from vae.data import ImageDataModule
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage
 
 
@@ -50,7 +50,7 @@ class Probe(PerImage):
         except ConfigError as error:
             self.note = f"no attribute probe: {error}"
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
         self.add(batch.first, mean=batch.posterior_mean, label=batch.label)
 

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from vae.bound.allocation import keep_freed_memory
 from vae.data import Batch, BatchGroup
 from vae.logger.metrics_csv import MetricsCSV
-from vae.metric.evaluated_batch import Evaluation, NeedsData
+from vae.metric.evaluated_batch import EvaluatedBatch, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
@@ -213,7 +213,7 @@ class VAEModule(LightningModule):
         x, q = batch.image, self.model.encode(self.corruption(batch.image))
         latent_kl, chunk = self.objective.needs.latent_kl, self.objective.chunk
         terms = self.model.terms(x, q, self.objective.draws, kl="if_any", latent=latent_kl, chunk=chunk)
-        evaluation = Evaluation(
+        evaluation = EvaluatedBatch(
             model=self.model,
             x=x,
             label=batch.label,

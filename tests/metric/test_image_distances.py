@@ -20,7 +20,7 @@ from vae.feature.network import (
 )
 from vae.metric.evaluated_batch import Sizes
 from vae.metric.feature_distance import coverage, frechet_distance, kernel_distance
-from vae.metric.reconstruction import Reconstruction
+from vae.metric.reconstruction_error import ReconstructionError
 
 
 def test_frechet_distance_equals_scipys_square_root() -> None:
@@ -55,7 +55,7 @@ def test_precision_and_recall_tell_what_is_missing() -> None:
 def test_psnr_and_ssim_equal_scikit_images(side: int, channels: int) -> None:
     x, restored = torch.rand(4, channels, side, side), torch.rand(4, channels, side, side)
     restored = 0.5 * x + 0.5 * restored
-    metric = Reconstruction(Sizes((channels, side, side), 2, discrete=False))
+    metric = ReconstructionError(Sizes((channels, side, side), 2, discrete=False))
     model = linear_model()
     batch = evaluation(model, torch.rand(4, *model.image_shape))
     metric.update(type(batch)(**{**vars(batch), "x": x, "reconstruction": restored}))

@@ -6,10 +6,10 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vae.metric.evaluated_batch import Evaluation, Sizes
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 
 
-class Reconstruction(Metric):
+class ReconstructionError(Metric):
     """mse, and the means over images of psnr = −10 log₁₀ mse (dB) and, if asked for, ssim.
 
     SSIM has the customary 11×11 Gaussian window with σ = 1.5 (Wang et al. 2004); images under 11 pixels
@@ -29,7 +29,7 @@ class Reconstruction(Metric):
         self.side = min(sizes.image_shape[1:])
         self.with_ssim = ssim and self.side >= 7
 
-    def update(self, batch: Evaluation) -> None:
+    def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
         restored = batch.reconstruction.clamp(0, 1).float()
         mse = (restored - batch.x).square().flatten(1).mean(1)
