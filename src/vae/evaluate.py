@@ -17,8 +17,7 @@ def evaluate(config: "DictConfig") -> None:
     from vae.checks import ConfigError
     from vae.command.distributed import children_run_this_command
     from vae.evaluation.evaluate_run import evaluate_run, find_runs
-    from vae.evaluation.page import print_report
-    from vae.evaluation.saved_result import save, save_comparison
+    from vae.evaluation.presentation import print_report, save, save_comparison
 
     if config.get("data") is not None and config.paths.data is None:
         config.paths.data = "data"

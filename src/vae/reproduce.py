@@ -20,8 +20,8 @@ def main(config: "DictConfig") -> None:
     from vae.checks import check_int
     from vae.reproduction.cells import evaluate_cells, train_cells
     from vae.reproduction.comparison import compare, markdown, to_json
-    from vae.reproduction.picture import table_figure
     from vae.reproduction.table import read_table
+    from vae.reproduction.table_figure import table_figure
     from vae.run.files import write_atomically
 
     table = read_table(config.table, config.schedule, config.rows)

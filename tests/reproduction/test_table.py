@@ -12,8 +12,8 @@ from commands import REPOSITORY, run_command
 from vae.checks import ConfigError
 from vae.paths import CONF
 from vae.reproduction.comparison import compare, markdown
-from vae.reproduction.picture import table_figure
 from vae.reproduction.table import read_table
+from vae.reproduction.table_figure import table_figure
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import make_job
 from vae.sweep.listed import job_values

@@ -6,7 +6,7 @@ from lightning import Callback, LightningModule, Trainer
 from vae.model import LatentModel
 
 
-class Summary(Callback):
+class ModelSummary(Callback):
     """Prints, when training begins, the parameters of each part and the arithmetic of one image."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from vae.callback.model_summary import flops
 from vae.model import LatentModel
 
 SECONDS = 0.5
@@ -18,8 +18,8 @@ SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: numbers that were trained. flops_per_image: of one reconstruction, as torch counts them (a
-    multiplication and an addition are two). images_per_second: reconstructed here, on `device`, in batches.
+    """parameters: numbers that were trained. flops_per_image: of one reconstruction, see
+    `vae.callback.model_summary.flops`. images_per_second: reconstructed here, on `device`, in batches.
     peak_memory_mib: of the device, or of the whole process where that is the CPU.
     """
 
@@ -33,11 +33,9 @@ class Cost:
 @torch.no_grad()
 def measure_cost(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Cost:
     """Measure with images x, which are on the model's device."""
-    with FlopCounterMode(display=False) as counter:
-        model.reconstruct(x[:1])
     return Cost(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        flops_per_image=counter.get_total_flops(),
+        flops_per_image=flops(model),
         images_per_second=round(_speed(model, x), 1),
         peak_memory_mib=round(_peak_memory(x.device), 1),
         device=f"{x.device.type}, {torch.get_num_threads()} threads" if x.device.type == "cpu" else str(x.device),

@@ -1,7 +1,6 @@
 """What an evaluation found."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -28,15 +27,3 @@ class Result:
     def number(self, name: str) -> float | None:
         """One of the numbers, without the split in its name."""
         return self.metrics.get(f"{self.split}/{name}")
-
-    def json(self) -> str:
-        """The whole as JSON; what is no finite number is null."""
-        return json.dumps(_finite(asdict(self)), indent=2) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

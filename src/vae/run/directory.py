@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae.checks import ConfigError, check_choice
 from vae.paths import CONF
 from vae.run.checkpoint import newest_undamaged
-from vae.run.files import read_json, write_atomically
+from vae.run.files import read_json, to_json, write_atomically
 from vae.run.trust import check_targets
 
 
@@ -121,8 +121,7 @@ class RunDirectory:
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
-        finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
-        write_atomically(self.metrics_file, json.dumps(finite, indent=2) + "\n")
+        write_atomically(self.metrics_file, to_json(dict(sorted(metrics.items())), indent=2) + "\n")
 
     def metrics(self) -> dict[str, float]:
         """The final numbers."""

@@ -1,6 +1,7 @@
 """Small files that others read while they are written."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON of plain data, with null for what is not a finite number, of which JSON has none."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

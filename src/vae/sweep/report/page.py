@@ -1,7 +1,5 @@
 """The report of a sweep: `python -m vae.sweep.report dir=runs/…/sweep_…`."""
 
-import json
-import math
 import re
 import sys
 from html import escape
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae.checks import ConfigError
-from vae.run.files import write_atomically
+from vae.run.files import to_json, write_atomically
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.report.data import report_data
 from vae.sweep.report.summary_csv import axes, rows, write_summary
@@ -33,7 +31,7 @@ def page(data: dict[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
-    text = json.dumps(_without_nan(data), ensure_ascii=False).replace("<", "\\u003c")
+    text = to_json(data).replace("<", "\\u003c")
     parts = {
         "TITLE": escape(data["title"]),
         "STYLE": (PAGE / "report.css").read_text(),
@@ -44,15 +42,6 @@ def page(data: dict[str, Any]) -> str:
     }
     # All at once, so that a part in which a marker stands is left as it is.
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], (PAGE / "report.html").read_text())
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no infinities; what is no number is left out of a chart anyway."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(arguments: list[str]) -> int:

@@ -1,14 +1,20 @@
-"""What an evaluation tells: a table on the terminal, and a page that stands by itself."""
+"""How an evaluation is told: in a table on the terminal, in files beside the run, and in its W&B run."""
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from vae.evaluation.result import Result
 from vae.metric.definition import definition, position
+from vae.picture.sheet import latent_name
+from vae.run.directory import RunDirectory
+from vae.run.files import to_json, write_atomically
 
 STDERR = {"nll": "nll_stderr", "marginal_kl": "marginal_kl_stderr"}
 STYLE = """
@@ -150,9 +156,57 @@ def _latents(result: Result) -> Iterator[str]:
         x, y = 60 + place * width, height - tall
         yield (
             f"<rect x={x:.1f} y={y:.1f} width={width * 0.8:.1f} height={tall:.1f} fill='#3366cc'>"
-            f"<title>z{latent}: {rates[latent]:.4f} nats</title></rect>"
+            f"<title>{latent_name(latent)}: {rates[latent]:.4f} nats</title></rect>"
         )
         if len(rates) <= 40:
             middle = x + width * 0.4
-            yield f"<text x={middle:.1f} y={height + 14} text-anchor=middle>{latent}</text>"
+            yield f"<text x={middle:.1f} y={height + 14} text-anchor=middle>{latent_name(latent)}</text>"
     yield f"<text x=60 y={height + 34}>latent, sorted by KL(q(z_d|x)‖p(z_d))</text></svg>"
+
+
+def save(result: Result, config: DictConfig) -> Path:
+    """Write evaluation.json and evaluation.html into the run's directory, and add the numbers to its W&B run.
+
+    The names have the split after them where it is not the test split, so that one does not overwrite another.
+    Returns the page.
+    """
+    stem = "evaluation" if result.split == "test" else f"evaluation_{result.split}"
+    if config.get("data") is not None:
+        stem += f"_{result.data}"
+    write_atomically(Path(result.run) / f"{stem}.json", to_json(asdict(result), indent=2) + "\n")
+    page = Path(result.run) / f"{stem}.html"
+    write_atomically(page, html([result]))
+    if config.log_to_wandb:
+        add_to_wandb(result, stem)
+    return page
+
+
+def save_comparison(results: Sequence[Result]) -> list[Path]:
+    """For several runs: one page of all, comparison.html in the folder that holds them."""
+    if len(results) < 2:
+        return []
+    page = Path(os.path.commonpath([Path(result.run).absolute() for result in results])) / "comparison.html"
+    write_atomically(page, html(results))
+    return [page]
+
+
+def add_to_wandb(result: Result, prefix: str) -> None:
+    """Add the numbers to the summary of the run's W&B run, online or offline as the run was.
+
+    Offline this makes a further folder of the same id below the run's wandb/, which `wandb sync` joins.
+    """
+    settings = (RunDirectory(result.run).config().get("logger") or {}).get("wandb")
+    if settings is None:
+        return
+    import wandb
+
+    with wandb.init(
+        project=settings.project,
+        id=settings.id,
+        name=settings.get("name"),
+        dir=result.run,
+        mode=settings.mode,
+        resume="allow",
+        settings=wandb.Settings(silent=True),
+    ) as run:
+        run.summary.update({f"{prefix}/{name.partition('/')[2]}": v for name, v in result.metrics.items()})
