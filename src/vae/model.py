@@ -229,10 +229,9 @@ class LatentModel(nn.Module):
         return torch.cat(log_joint, 1) - draws.log_qz
 
     @torch.no_grad()
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "N C H W"]:
-        """The means E[x|z] for n draws of z from the prior, each scaled by `temperature`."""
-        z = self.p_z().sample(torch.Size((check_int("n", n),))) * temperature
-        return self.decode(z).mean
+    def sample(self, n: int) -> Float[Tensor, "N C H W"]:
+        """The means E[x|z] for n draws of z from the prior."""
+        return self.decode(self.p_z().sample(torch.Size((check_int("n", n),)))).mean
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

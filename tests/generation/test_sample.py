@@ -13,6 +13,7 @@ from PIL import Image
 
 from commands import call_command, train_quickly
 from vae.picture.figure import find_ffmpeg, save_animation, save_figure
+from vae.picture.sheet import Sheet
 from vae.random import generator
 from vae.trained.load import load_model
 from vae.trained.nearest import nearest
@@ -43,6 +44,24 @@ def test_all_pictures_are_drawn(run: Path) -> None:
     for file in files:
         with Image.open(file) as picture:
             assert np.asarray(picture.convert("L")).std() > 10, file
+
+
+def test_what_cannot_be_drawn_is_left_out_of_all_with_a_reason(run: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8), 99).save(tmp_path / "only.png")
+    done = call_command(
+        "vae.sample",
+        f"run={run}",
+        f"images={tmp_path}/only.png",
+        "picture=all",
+        "n=3",
+        "steps=3",
+        f"out={tmp_path / 'all'}",
+        folder=run.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"no interpolation: images=.*only\.png: interpolation needs two images\n", done.stderr)
+    names = {Path(line).stem for line in done.stdout.splitlines()}
+    assert names == {"samples", "reconstructions", "traversal", "neighbors", "progress"}
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "svg"])
@@ -81,7 +100,7 @@ def test_files_are_reconstructed(run: Path, tmp_path: Path) -> None:
 def test_each_pixel_is_a_crisp_square(tmp_path: Path) -> None:
     checks = torch.zeros(1, 1, 8, 8)
     checks[..., ::2, 1::2] = checks[..., 1::2, ::2] = 1
-    save_figure(tmp_path / "checks.png", checks, 1)
+    save_figure(tmp_path / "checks.png", Sheet(checks, 1))
     with Image.open(tmp_path / "checks.png") as picture:
         values = np.unique(np.asarray(picture.convert("L")))
     assert set(values) <= {0, 127, 128, 255}

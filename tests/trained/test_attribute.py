@@ -12,9 +12,10 @@ from vae.data.digits import Digits
 from vae.likelihood.gaussian import Gaussian
 from vae.model import LatentModel
 from vae.network.mlp import MLPDecoder, MLPEncoder
+from vae.picture.latent_walk import move
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.prior.standard_normal import StandardNormal
-from vae.trained.attribute import difference_of_means, direction, moved
+from vae.trained.attribute import difference_of_means, direction
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_direction_is_zero_between_equal_groups_and_odd_under_negation() -> None
 
 def test_moving_is_linear_in_the_strength(model: LatentModel, data: CelebA) -> None:
     x, along = data.images("train", 2)[0], torch.randn(5)
-    images = moved(model, x, along, torch.tensor([0.0, 1.0, 2.0]))
+    images = move(model, x, along, torch.tensor([0.0, 1.0, 2.0]))
     torch.testing.assert_close(images[:, 0], model.reconstruct(x))
     step = (model.decoder.output.weight @ along).view(3, 8, 8)
     torch.testing.assert_close(images[:, 1] - images[:, 0], step.expand(2, 3, 8, 8), atol=1e-5, rtol=1e-4)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from vae.checks import ConfigError
-from vae.trained.trained_model import TrainedModel
+from vae.prior.flow import FlowPrior
+from vae.trained.trained_model import TrainedModel, draws_at
 from vae.training.build import build_model
 
 
@@ -73,6 +75,23 @@ def test_temperature_scales_the_latents_about_the_mean(model: TrainedModel) -> N
     warm, cold = model.latents(100, 1.0, seed=1), model.latents(100, 0.5, seed=1)
     torch.testing.assert_close(cold, 0.5 * warm)
     assert (model.latents(4, 0.0, seed=1).std(0) == 0).all()
+
+
+def test_temperature_of_a_mixture_is_about_its_components_and_not_between_them() -> None:
+    p = MixtureSameFamily(
+        Categorical(torch.ones(2) / 2), Independent(Normal(torch.tensor([[-50.0], [50.0]]), 1.0), 1)
+    )
+    draws = draws_at(0.5, p, 4000)
+    assert (draws.abs() - 50).std() == pytest.approx(0.5, rel=0.1)
+    assert set(draws_at(0.0, p, 100).flatten().tolist()) == {-50.0, 50.0}
+
+
+def test_temperature_of_a_flow_is_that_of_its_base() -> None:
+    p = FlowPrior(3, (1, 8, 8))(lambda images: None)
+    torch.manual_seed(3)
+    warm = p.transform(p.sample(torch.Size((5,))))
+    torch.manual_seed(3)
+    torch.testing.assert_close(p.transform(draws_at(0.5, p, 5)), 0.5 * warm, atol=1e-5, rtol=1e-4)
 
 
 def test_a_seed_gives_the_same_samples_and_leaves_the_generator_alone(model: TrainedModel) -> None:

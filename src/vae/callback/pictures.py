@@ -3,15 +3,24 @@
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from torchvision.utils import save_image
+from torch import Tensor
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
 from vae.model import LatentModel
-from vae.picture import rows as picture
+from vae.picture.figure import save_figure, save_latent_scatter
+from vae.picture.latent_walk import images_at
+from vae.picture.sheet import (
+    interpolation_sheet,
+    manifold_sheet,
+    reconstructions_sheet,
+    samples_sheet,
+    seen_by_encoder,
+)
 from vae.random import generator
 
 
@@ -19,8 +28,8 @@ class Pictures(Callback):
     """Reconstructions, samples from the prior, interpolations and, for D = 2, the manifold and the latents.
 
     The final ones, of the best checkpoint on test images, are PNGs in `folder`; those on the way, on
-    validation images, in `folder/epoch_<n>`. All also go to W&B. Images and noise are the same each time,
-    so that pictures may be compared over epochs and runs.
+    validation images, in `folder/epoch_<n>`, where epoch 0 is before training. All also go to W&B. Images and
+    noise are the same each time, so that pictures may be compared over epochs and runs.
 
     Args:
         folder: where to write.
@@ -32,51 +41,53 @@ class Pictures(Callback):
         self.folder, self.seed = Path(folder), seed
         self.every_n_epochs = check_int("callback.pictures.every_n_epochs", every_n_epochs, minimum=0)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every_n_epochs and trainer.global_step == 0:
+            pl_module.eval()
+            self._draw(trainer, pl_module, "val", 0)
+            pl_module.train()
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        if self.every_n_epochs and epoch % self.every_n_epochs == 0:
-            self._draw(trainer, pl_module, "val", self.folder / f"epoch_{epoch:04d}")
+        if trainer.state.fn == TrainerFn.FITTING and self.every_n_epochs and epoch % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module, "val", epoch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, "test", self.folder)
+        self._draw(trainer, pl_module, "test", None)
 
     @torch.no_grad()
-    def _draw(self, trainer: Trainer, module: LightningModule, split: str, folder: Path) -> None:
+    def _draw(self, trainer: Trainer, module: LightningModule, split: str, epoch: int | None) -> None:
+        """Draw all pictures of an epoch, or with None the final ones."""
         if not trainer.is_global_zero:
             return
         model, data = module.model, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, LatentModel)
         assert isinstance(data, ImageDataModule)
-        folder.mkdir(parents=True, exist_ok=True)
-        x = data.images(split, 32)[0].to(model.device)
-        half = len(x) // 4
-        drawn = {
-            "reconstructions": picture.reconstructions(model, x, self._seen(module, x)),
-            "samples": picture.samples(model, self._prior_draws(model)),
-            "interpolations": picture.interpolations(model, x[:half], x[half : 2 * half]),
+        folder = self.folder if epoch is None else self.folder / f"epoch_{epoch:04d}"
+        when = "" if epoch is None else f", epoch {epoch}"
+        what = "test images" if split == "test" else "validation images"
+        x = data.images(split, 24)[0].to(model.device)
+        seen = seen_by_encoder(module.corruption, x, self.seed)  # type: ignore[arg-type]
+        restored = model.reconstruct(x if seen is None else seen)
+        sheets = {
+            "reconstructions": reconstructions_sheet(x, restored, seen, what + when),
+            "samples": samples_sheet(images_at(model, self._prior_codes(model)), f"Samples from the prior{when}"),
         }
+        if pairs := min(len(x) // 2, 8):
+            sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
         if model.latent_size == 2:
-            drawn["manifold"] = picture.manifold(model)
-        files = {name: folder / f"{name}.png" for name in drawn}
-        for name, image in drawn.items():
-            save_image(image, files[name])
+            sheets["manifold"] = manifold_sheet(model)
+        files = {name: folder / f"{name}.png" for name in sheets}
+        for name, sheet in sheets.items():
+            save_figure(files[name], sheet)
         if model.latent_size == 2:
             x, labels = data.images(split, 2000)
             files["latents"] = folder / "latents.png"
-            picture.save_latent_scatter(str(files["latents"]), model.encode(x.to(model.device)).mean, labels)
+            mean = torch.cat([model.encode(part.to(model.device)).mean for part in x.split(500)])
+            save_latent_scatter(files["latents"], mean, labels, f"Posterior means of {what}{when}")
         self._send(trainer, split, files)
 
-    def _seen(self, module: LightningModule, x: torch.Tensor) -> torch.Tensor | None:
-        """What the encoder sees of x, if that is not x itself."""
-        if isinstance(module.corruption, torch.nn.Identity):
-            return None
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.set_state(generator("corruption pictures", self.seed).get_state())
-            return module.corruption(x.cpu()).to(x)  # type: ignore[operator]
-
-    def _prior_draws(self, model: LatentModel) -> torch.Tensor:
+    def _prior_codes(self, model: LatentModel) -> Float[Tensor, "N D"]:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(generator("pictures", self.seed).get_state())
             return model.p_z().sample(torch.Size((64,)))

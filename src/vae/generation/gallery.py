@@ -1,7 +1,8 @@
-"""All the pictures of a trained run that `python -m vae.sample` makes."""
+"""All the pictures of a trained run that `python -m vae.sample` makes, and the forms in which they are kept."""
 
-import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,31 @@ from torch import Tensor, nn
 from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data import ImageDataModule
 from vae.generation.given_images import read_images
-from vae.generation.latent_rate import approximate_rates
-from vae.generation.output import Output
-from vae.picture import rows as picture
-from vae.picture.figure import as_bytes, find_ffmpeg, save_animation
-from vae.random import generator, set_draws
+from vae.metric.rate_per_latent import mean_rates
+from vae.page.curves import read_curves
+from vae.picture.figure import (
+    SUFFIXES,
+    find_ffmpeg,
+    frame,
+    read_sheet,
+    save_animation,
+    save_figure,
+    save_single_images,
+)
+from vae.picture.latent_walk import interpolate, move
+from vae.picture.sheet import (
+    Sheet,
+    interpolation_sheet,
+    manifold_sheet,
+    movement_sheet,
+    reconstructions_sheet,
+    samples_sheet,
+    seen_by_encoder,
+    traversal_sheet,
+)
+from vae.random import generator
 from vae.run.directory import RunDirectory
-from vae.trained.attribute import direction, moved
+from vae.trained.attribute import direction
 from vae.trained.load import load_model, run_data
 from vae.trained.nearest import nearest
 from vae.training.build import data_name
@@ -35,8 +54,7 @@ PICTURES = (
     "progress",
     "attribute",
 )
-ROWS = 32
-"""Of a traversal, at most."""
+FORMS = ("grid", "single", "npz")
 FRAMES, SECONDS = 30, 0.08
 """Of an animated interpolation."""
 
@@ -62,22 +80,31 @@ class Gallery:
         if config.animation and check_choice("animation", config.animation, ("gif", "mp4")) == "mp4":
             find_ffmpeg()
         self.temperature = check_number("temperature", config.temperature, minimum=0)
+        self.suffix = "." + check_choice("format", config.format, [suffix[1:] for suffix in SUFFIXES])
+        self.forms = [check_choice("save", form, FORMS) for form in _listed(config.save)]
+        self.folder = Path(config.out) if config.out else self.run.path / "samples"
         self.model = load_model(config.run, config.checkpoint)
         run_config = self.run.config()
         self.corruption: nn.Module | None = instantiate(run_config.get("corruption"))
         self.data = self.model.data = run_data(run_config, config.paths)
-        title = (
+        self.title = (
             f"{data_name(self.data)}, {type(self.model.model.likelihood).__name__},"
             f" {run_config.latent_size} latents, {config.checkpoint} checkpoint of {self.run.path.name}"
         )
-        folder = Path(config.out) if config.out else self.run.path / "samples"
-        self.output = Output(folder, title, config.format, _listed(config.save))
 
     def draw(self) -> Iterator[Path]:
-        """Draw all that is asked for; the paths of the files."""
+        """Draw all that is asked for; the paths of the files.
+
+        Of `picture=all` those that cannot be drawn of this run are left out, with a line that says why.
+        """
         ways: dict[str, Callable[[], Iterator[Path]]] = {name: getattr(self, name) for name in PICTURES}
         for name in self.wanted():
-            yield from ways[name]()
+            try:
+                yield from ways[name]()
+            except ConfigError as error:
+                if self.config.picture != "all":
+                    raise
+                print(f"no {name}: {error}", file=sys.stderr)
 
     def wanted(self) -> list[str]:
         """The names of the pictures that are asked for."""
@@ -92,115 +119,110 @@ class Gallery:
             return [name for name in PICTURES if possible.get(name, True)]
         return [check_choice("picture", name, (*PICTURES, "all")) for name in _listed(asked)]
 
+    def save(self, name: str, sheet: Sheet, images: Float[Tensor, "N C H W"] | None = None) -> Iterator[Path]:
+        """Save a sheet in the forms that are asked for, and give the paths.
+
+        Args:
+            name: of the files, without their ending.
+            sheet: what `save=grid` draws.
+            images: what is saved singly and as an array, if not those of the sheet.
+        """
+        images = sheet.images if images is None else images
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if "grid" in self.forms:
+            path = self.folder / f"{name}{self.suffix}"
+            save_figure(path, replace(sheet, title=f"{sheet.title} · {self.title}"))
+            yield path
+        if "single" in self.forms:
+            save_single_images(self.folder / name, images)
+            yield self.folder / name
+        if "npz" in self.forms:
+            path = self.folder / f"{name}.npz"
+            np.savez_compressed(path, images=images.detach().cpu().numpy())
+            yield path
+
     def samples(self) -> Iterator[Path]:
         """New images."""
-        self._use_source()
-        drawn = self.model.sample(self.n, self.temperature, self.seed, self.config.show)
-        what = f"{self.config.show} from the {self.config.source}"
-        what += f", temperature {self.temperature:g}" if self.temperature != 1 else ""
-        yield from self.output.save("samples", drawn, math.ceil(math.sqrt(self.n)), what)
+        drawn = self._drawn(self.n)
+        means = "E[x|z]" if self.config.show == "means" else "Draws from p(x|z)"
+        heated = f", temperature {self.temperature:g}" if self.temperature != 1 else ""
+        source = "prior" if self.config.source == "prior" else "density fitted to the codes of training images"
+        yield from self.save("samples", samples_sheet(drawn, f"{means} for z from the {source}{heated}"))
 
-    def _use_source(self) -> None:
-        """Put the fitted density in the prior's place, if that is asked for."""
+    def _drawn(self, n: int) -> Float[Tensor, "N C H W"]:
+        """n samples, from the prior or from the fitted density in its place."""
         if check_choice("source", self.config.source, ("prior", "density")) == "density":
             images = self._ready().images("train", 10_000)[0]
             self.model.fit_density(images, check_int("components", self.config.components))
+        return self.model.sample(n, self.temperature, self.seed, self.config.show)
 
     def reconstructions(self) -> Iterator[Path]:
-        """Images above their reconstructions, with what the encoder sees between the two if that differs."""
+        """Images beside their reconstructions, with what the encoder sees between the two if that differs."""
         x = self._images(self.n)
-        seen = self._seen(x)
+        seen = seen_by_encoder(self.corruption, x, self.seed)
         restored = self.model.reconstruct(x if seen is None else seen.clamp(0, 1))
-        columns = min(8, len(x))
-        kinds = [images for images in (x, seen, restored) if images is not None]
-        padded = [nn.functional.pad(kind, (0,) * 7 + (-len(x) % columns,), value=1) for kind in kinds]
-        rows = torch.stack([kind.unflatten(0, (-1, columns)) for kind in padded], 1)
-        names = ["original", "seen", "restored"] if seen is not None else ["original", "restored"]
         given = [Path(pattern).name for pattern in _listed(self.config.images)] if self.config.images else []
-        what = f"reconstructions of {', '.join(given) or 'test images'}"
-        yield from self.output.save(
-            "reconstructions",
-            restored,
-            columns,
-            what,
-            rows.flatten(0, 2),
-            names * (len(rows) if columns > 2 else 0),
-        )
-
-    def _seen(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"] | None:
-        """What the encoder sees of x, if that is not x itself."""
-        if self.corruption is None or isinstance(self.corruption, nn.Identity):
-            return None
-        with torch.random.fork_rng(devices=[]):
-            set_draws(self.seed, torch.device("cpu"))
-            return self.corruption(x)
+        sheet = reconstructions_sheet(x, restored, seen, ", ".join(given) or "test images")
+        yield from self.save("reconstructions", sheet, restored)
 
     def interpolation(self) -> Iterator[Path]:
         """From one image to another: a strip and an animation."""
-        x = self._images(2 if self.config.images else 8)
+        x = self._images(2 if self.config.images else 16)
         if len(x) < 2:
             raise ConfigError(f"images={self.config.images}: interpolation needs two images")
-        start, end = x[0::2][: len(x) // 2], x[1::2]
-        kind = self.config.interpolation
-        way = self.model.interpolate(start, end, self.steps, kind)
-        yield from self.output.save("interpolation", way.flatten(0, 1), self.steps, f"{kind} interpolation")
-        suffix = self.config.animation
-        if suffix:
-            frames = self.model.interpolate(start, end, FRAMES, kind).movedim(1, 0)  # (frames, pairs, C, H, W)
-            forth = [as_bytes(picture.grid(frame, 2)) for frame in frames]
-            path = self.output.folder / f"interpolation.{suffix}"
+        start, end, kind = x[0::2][: len(x) // 2], x[1::2], self.config.interpolation
+        model = self.model.model
+        yield from self.save("interpolation", interpolation_sheet(model, start, end, self.steps, kind))
+        if self.config.animation:
+            frames = interpolate(model, start, end, FRAMES, kind).movedim(1, 0)  # (frames, pairs, C, H, W)
+            columns = min(4, len(start))
+            forth = [Sheet(images, columns).pixels() for images in frames]
+            path = self.folder / f"interpolation.{self.config.animation}"
             save_animation(path, forth + forth[-2:0:-1], SECONDS)
             yield path
 
     def traversal(self) -> Iterator[Path]:
-        """Each latent from −3 to 3, the one that says the most first, about the code of the first image.
+        """The latents that say the most, each from −3 to 3, about the code of the first image.
 
         Not about zero: of many latents of a normal prior hardly a draw lies there, nor what decodes to an image.
         """
-        x = self._images(500)
-        rates = approximate_rates(self.model.model, self.model.x(x))
-        order = rates.argsort(descending=True)[:ROWS]
-        way = self.model.traverse(x[:1], self.steps)[order]
-        names = [f"z{d} {rates[d]:.2f}" for d in order.tolist()]
-        which = f"the {ROWS} latents of largest rate" if len(rates) > ROWS else "each latent"
-        image = "the given image" if self.config.images else "a test image"
-        what = f"{which} from −3 to 3, the others those of {image}; beside it its rate in nats"
-        yield from self.output.save("traversal", way.flatten(0, 1), self.steps, what, row_names=names)
+        q = self.model.encode(self._images(500))
+        rates = mean_rates(self.model.model, q).cpu()
+        of = "the given image" if self.config.images else "a test image"
+        yield from self.save("traversal", traversal_sheet(self.model.model, q.mean[0], rates, self.steps, of=of))
 
     def manifold(self) -> Iterator[Path]:
         """With two latents: the images on a grid of equally probable z."""
-        if self.model.latent_size != 2:
-            raise ConfigError(f"picture=manifold: needs latent_size=2, but this run has {self.model.latent_size}")
-        side = 20
-        quantiles = torch.special.ndtri(torch.linspace(0.5 / side, 1 - 0.5 / side, side))
-        z = torch.cartesian_prod(quantiles.flip(0), quantiles).flip(1)
-        yield from self.output.save(
-            "manifold", self.model.images_of(z), side, "E[x|z] over quantiles of z₁ (→) and z₂ (↑)"
-        )
+        yield from self.save("manifold", manifold_sheet(self.model.model))
 
     def neighbors(self) -> Iterator[Path]:
         """Samples beside the training images that are nearest to them, to see memorisation."""
-        self._use_source()
-        count = min(self.n, 10)
-        drawn = self.model.sample(count, self.temperature, self.seed)
+        drawn = self._drawn(min(self.n, 10)).cpu()
         found, distances = nearest(drawn, self._ready(), neighbors=6)
-        rows = torch.cat([drawn[:, None], found], 1).flatten(0, 1)
-        names = [f"rmse {distance:.3f}" for distance in distances[:, 0].tolist()]
-        what = "samples (left) and their nearest training images"
-        yield from self.output.save("neighbors", drawn, 7, what, rows, names)
+        together = torch.cat([drawn[:, None], found], 1)
+        names = [f"{distance:.3f}" for distance in distances[:, 0].tolist()]
+        columns = ["sample", *(f"{place + 1}." for place in range(found.shape[1]))]
+        title = "Samples and the training images nearest to them"
+        sheet = Sheet(together.flatten(0, 1), together.shape[1], title, names, columns, y="rmse to the nearest")
+        yield from self.save("neighbors", sheet, drawn)
 
     def progress(self) -> Iterator[Path]:
-        """The samples that were drawn while the run trained, as a GIF."""
-        from PIL import Image
-
+        """The samples that were drawn while the run trained, as a GIF, with the bound that was reached."""
         files = sorted(self.run.images.glob("epoch_*/samples.png"))
         if not files:
             raise ConfigError(
                 f"picture=progress: {self.run.images} has no epoch_*/samples.png; train with"
                 " callback.pictures.every_n_epochs above 0"
             )
-        frames = [np.array(Image.open(file).convert("RGB")) for file in files]
-        path = self.output.folder / "progress.gif"
+        curve = read_curves(self.run.path / "metrics.csv").get("val/elbo")
+        elbo = dict(zip(curve.epochs, curve.values, strict=True)) if curve else {}
+        frames = []
+        for file in files:
+            epoch = int(file.parent.name.removeprefix("epoch_"))
+            bound = f", elbo {elbo[epoch]:.4g} nats" if epoch in elbo else ""
+            pixels = torch.from_numpy(read_sheet(file)[0][..., :3].copy()).movedim(-1, 0)[None] / 255
+            frames.append(frame(Sheet(pixels, 1, f"Samples after epoch {epoch}{bound}")))
+        path = self.folder / "progress.gif"
         save_animation(path, [*frames, *[frames[-1]] * 3], 0.5)
         yield path
 
@@ -209,12 +231,9 @@ class Gallery:
         if not self.config.attribute:
             raise ConfigError("attribute=null: name one of the data's attributes, as in attribute=Smiling")
         along = direction(self.model.model, self._ready(), self.config.attribute)
-        x = self._images(8)[:8]
         strengths = torch.linspace(-2, 2, self.steps)
-        with torch.no_grad():
-            way = moved(self.model.model, x, along, strengths)
-        what = f"{self.config.attribute}: taken away (left, −2) to added (right, +2)"
-        yield from self.output.save("attribute", way.flatten(0, 1), self.steps, what)
+        way = move(self.model.model, self._images(8)[:8], along, strengths)
+        yield from self.save("attribute", movement_sheet(way, strengths, self.config.attribute))
 
     def _images(self, count: int) -> Float[Tensor, "N C H W"]:
         """The files that are given, or else images of the test split, drawn by the seed, as x."""
@@ -232,6 +251,6 @@ class Gallery:
         return self.data
 
 
-def _listed(value: object) -> list[str]:
+def _listed(value: object) -> Sequence[str]:
     """One name or a list of them as a list."""
     return [str(each) for each in value] if isinstance(value, list | ListConfig) else [str(value)]

@@ -1,84 +1,178 @@
-"""Pictures for a page or a paper: grids with a title as PNG, PDF or SVG, and animations."""
+"""Pictures for a page or a paper: sheets with their labels as PNG, PDF or SVG, scatters, and animations."""
 
+import io
+import json
 import shutil
 import subprocess
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
-from vae.picture.rows import grid
+from vae.picture.sheet import PAD, Sheet, as_bytes, column_starts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
-LINE, MARGIN = 0.17, 0.06
-"""Inches of page for a line of small text, and above and below the title."""
+WIDTH, HEIGHT = 6.5, 9.0
+"""Inches that a figure has at most, so that it fits a page with a caption."""
+LINE, MARGIN, LETTER = 0.17, 0.06, 0.07
+"""Inches of page for a line of text, around it, and for a letter of a label."""
+DOTS = 150
+"""To the inch, at least."""
 
 
-def save_figure(
-    path: Path,
-    images: Float[Tensor, "N C H W"],
-    columns: int,
-    title: str = "",
-    row_names: Sequence[str] = (),
-) -> None:
-    """Images in a grid below a title, each pixel of them a crisp square.
+def save_figure(path: Path, sheet: Sheet) -> None:
+    """Save a sheet below its title, with its labels, each pixel of its images a crisp square.
+
+    A PNG says in its metadata where in it the images are and what is written beside them, for `read_sheet`.
 
     Args:
         path: ends in .png, .pdf or .svg.
-        images: row by row, in [0, 1].
-        columns: images in a row.
-        title: above the grid.
-        row_names: to the left of each row.
+        sheet: what is drawn.
 
     Raises:
         ConfigError: the path has another ending.
     """
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
     check_choice("format", path.suffix, SUFFIXES)
-    pixels = as_bytes(grid(images, columns))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, metadata = draw_sheet(sheet)
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(path, metadata=metadata if path.suffix == ".png" else {"Title": sheet.title})
+
+
+def draw_sheet(sheet: Sheet) -> tuple["Figure", dict[str, str]]:
+    """A sheet as a figure, and what a PNG of it says of itself.
+
+    The layout is in dots, of which each pixel of the sheet gets a whole number.
+    """
+    from matplotlib.figure import Figure
+
+    pixels = sheet.pixels()
     height, width = pixels.shape[:2]
-    inches = 6.5 if columns > 2 else 3.25
-    margin = 0.07 * max((len(name) for name in row_names), default=0)
-    # A whole number of dots for every pixel, and at least 150 to the inch.
-    enlargement = -(-150 * (inches - margin) // width)
-    figure = Figure(figsize=(inches, inches), dpi=width * enlargement / (inches - margin))
-    lines = textwrap.wrap(title, int(inches * 15))
+    left = LETTER * max((len(name) for name in sheet.row_names), default=0) + (LINE if sheet.y else 0)
+    paper = min(max(0.8 * sheet.columns, WIDTH / 2), WIDTH)
+    lines = textwrap.wrap(sheet.title, int(paper * 14.5))
     head = LINE * len(lines) + (2 * MARGIN if lines else 0)
-    body = (inches - margin) * height / width
-    figure.set_size_inches(inches, head + body)
-    axes = figure.add_axes((margin / inches, 0, 1 - margin / inches, body / (head + body)))
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="auto")
+    foot = (LINE if any(sheet.column_names) else 0) + (LINE if sheet.x else 0)
+    inches = min(paper - left, (HEIGHT - head - foot) * width / height)
+    enlargement = -int(-DOTS * inches // width)  # rounded up
+    dpi = width * enlargement / inches
+    before, above, below = (round(part * dpi) for part in ((paper - inches + left) / 2, head, foot))
+    whole_width, whole_height = round(paper * dpi), above + height * enlargement + below
+    figure = Figure(figsize=(whole_width / dpi, whole_height / dpi), dpi=dpi)
+    box = (before, above, width * enlargement, height * enlargement)
+    axes = figure.add_axes(
+        (box[0] / whole_width, below / whole_height, box[2] / whole_width, box[3] / whole_height)
+    )
+    # In three channels, as a map of colours would shift some greys by one.
+    axes.imshow(
+        np.atleast_3d(pixels).repeat(3 if pixels.ndim == 2 else 1, -1), interpolation="none", aspect="auto"
+    )
     axes.set_axis_off()
     if lines:
-        middle = 1 - head / (head + body) / 2
+        middle = 1 - above / whole_height / 2
         figure.text(0.5, middle, "\n".join(lines), ha="center", va="center", fontsize=9, linespacing=1.1)
-    rows = len(row_names)
-    for row, name in enumerate(row_names):
-        axes.text(
-            -0.01, 1 - (row + 0.5) / rows, name, ha="right", va="center", fontsize=7, transform=axes.transAxes
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(path)
+    _label(axes, sheet, height, width, LINE * dpi / enlargement)
+    said = {
+        "sheet": box,
+        "dot": enlargement,
+        "tile": sheet.tile,
+        "columns": sheet.columns,
+        "group": sheet.group,
+        "row_names": list(sheet.row_names),
+        "column_names": list(sheet.column_names),
+        "x": sheet.x,
+        "y": sheet.y,
+    }
+    return figure, {"Title": sheet.title, "Description": json.dumps(said, ensure_ascii=False)}
+
+
+def _label(axes: Any, sheet: Sheet, height: int, width: int, line: float) -> None:
+    """Write the labels, in the sheet's own pixels, of which a line of text takes `line`."""
+    tile_height, tile_width = sheet.tile
+    for row, name in enumerate(sheet.row_names):
+        middle = PAD + row * (tile_height + PAD) + tile_height / 2
+        axes.text(-width * 0.01, middle, name, ha="right", va="center", fontsize=7)
+    for start, name in zip(
+        column_starts(sheet.columns, tile_width, sheet.group), sheet.column_names, strict=False
+    ):
+        axes.text(start + tile_width / 2, height + line / 2, name, ha="center", va="center", fontsize=7)
+    if sheet.x:
+        axes.text(width / 2, height + line * 1.4, sheet.x, ha="center", va="center", fontsize=8)
+    if sheet.y:
+        longest = max((len(name) for name in sheet.row_names), default=0)
+        place = -(LETTER * longest + LINE / 2) / LINE * line
+        axes.text(place, height / 2, sheet.y, ha="center", va="center", fontsize=8, rotation=90)
+
+
+def read_sheet(path: Path) -> tuple[UInt8[np.ndarray, "..."], dict[str, Any]]:
+    """The images of a PNG that `save_figure` wrote, (H, W, 4) and clear between them, and its title and labels.
+
+    Of any other PNG, the whole picture without labels.
+    """
+    with Image.open(path) as image:
+        text = dict(getattr(image, "text", {}))
+        try:
+            said: dict[str, Any] = json.loads(text["Description"])
+            left, top, width, height = said.pop("sheet")
+            dot, (tile_height, tile_width) = said.pop("dot"), said.pop("tile")
+            columns, group = said.pop("columns"), said.pop("group")
+        except (KeyError, ValueError):
+            return np.asarray(image.convert("RGBA")), {"title": text.get("Title", path.stem)}
+        pixels = np.asarray(image.convert("RGBA"))[top : top + height : dot, left : left + width : dot].copy()
+    shown = np.zeros(pixels.shape[:2], bool)
+    for top in range(PAD, pixels.shape[0], tile_height + PAD):
+        for start in column_starts(columns, tile_width, group):
+            shown[top : top + tile_height, start : start + tile_width] = True
+    pixels[~shown] = 0
+    return pixels, said | {"title": text["Title"]}
+
+
+def save_latent_scatter(path: Path, mean: Float[Tensor, "N 2"], labels: Int64[Tensor, " N"], title: str) -> None:
+    """For two latents: the posterior means, coloured by label, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    first, second = mean.cpu().T.numpy()
+    points = axes.scatter(first, second, c=labels.numpy(), cmap="tab10", s=6, alpha=0.7)
+    axes.set(xlabel="E[z₁|x]", ylabel="E[z₂|x]", aspect="equal")
+    axes.set_title(title, fontsize=9)
+    classes = len(labels.unique())
+    if 1 < classes <= 20:
+        handles = points.legend_elements(num=labels.unique().tolist())
+        figure.legend(*handles, title="label", loc="outside right center", fontsize=8, frameon=False)
+    # Where the limits are far apart in one direction only, an equal aspect leaves room that must not be cut.
+    figure.savefig(path, dpi=DOTS, bbox_inches="tight", metadata={"Title": title})
 
 
 def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
-    """Each image as it is, 00000.png, 00001.png, …"""
+    """Save each image as it is: 00000.png, 00001.png, …"""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
         Image.fromarray(as_bytes(image)).save(folder / f"{number:05d}.png")
 
 
+def frame(sheet: Sheet) -> UInt8[np.ndarray, "H W 3"]:
+    """A sheet with its title and labels as a frame of an animation."""
+    figure, _ = draw_sheet(sheet)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
 def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
-    """Frames of one size as a GIF that repeats for ever, or as an MP4, by ffmpeg.
+    """Save frames of one size as a GIF that repeats for ever, or as an MP4, by ffmpeg.
 
     Raises:
         ConfigError: the path ends in neither .gif nor .mp4, or there is no ffmpeg.
@@ -121,9 +215,3 @@ def find_ffmpeg() -> str:
             "animation=mp4: needs ffmpeg, which is not installed; pip install 'vae[video]', or use animation=gif"
         ) from error
     return get_ffmpeg_exe()
-
-
-def as_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "..."]:
-    """An image in [0, 1] as bytes, (H, W) if grey and (H, W, 3) if not."""
-    pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return (pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)).numpy()

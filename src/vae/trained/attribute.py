@@ -46,12 +46,3 @@ def latents(model: LatentModel, data: ImageDataModule, split: str, count: int) -
     """E[z|x] of the first `count` images of a split, a batch at a time."""
     x = data.batches(split, count)
     return torch.cat([model.encode(batch.to(model.device)).mean for batch in x])
-
-
-@torch.no_grad()
-def moved(
-    model: LatentModel, x: Float[Tensor, "B C H W"], along: Float[Tensor, " D"], strengths: Float[Tensor, " S"]
-) -> Float[Tensor, "B S C H W"]:
-    """E[x|z] at z = E[z|x] + s · along, for each strength s (0 is the plain reconstruction)."""
-    z = model.encode(x).mean[:, None] + strengths.to(along)[:, None] * along  # (B, S, D)
-    return model.decode(z).mean

@@ -1,24 +1,22 @@
 """TrainedModel: what `load_model` gives, for use from Python."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MixtureSameFamily
+from zuko.distributions import NormalizingFlow
 
 from vae.bound.importance import LogMarginal
-from vae.checks import ConfigError, check_choice, check_int, check_number
+from vae.checks import ConfigError, check_int, check_number
 from vae.data import ImageDataModule
 from vae.model import LatentModel
+from vae.picture.latent_walk import BATCH, images_at, interpolate, traverse
 from vae.prior.fitted_density import fit_density
 from vae.random import generator, set_draws
 from vae.trained.image_input import Images, as_tensor
-from vae.trained.latent_path import spherical
-
-BATCH = 256
-"""Images at a time, so that memory does not grow with their number."""
 
 
 class TrainedModel:
@@ -83,11 +81,14 @@ class TrainedModel:
         Raises:
             ConfigError: the last axis of z is not D.
         """
+        self._check_codes(z)
+        return self.model.decode(z.to(self.model.device))
+
+    def _check_codes(self, z: Tensor) -> None:
         if z.shape[-1:] != (self.latent_size,):
             raise ConfigError(
                 f"z of shape {tuple(z.shape)}: the last axis must be {self.latent_size}, the latent size"
             )
-        return self.model.decode(z.to(self.model.device))
 
     def reconstruct(self, images: Images) -> Float[Tensor, "B C H W"]:
         """E[x|z] at the posterior mean of each image."""
@@ -119,7 +120,8 @@ class TrainedModel:
 
         Args:
             n: how many.
-            temperature: scales the draws' deviations from the prior's mean; 1 is the prior itself.
+            temperature: scales how far each draw is from the centre it is drawn about, see `draws_at`; 1 is the
+                prior itself.
             seed: of the draws; None for the default generator.
         """
         check_int("n", n)
@@ -127,9 +129,7 @@ class TrainedModel:
         with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.no_grad():
             if seed is not None:
                 torch.default_generator.set_state(generator("sample", seed).get_state())
-            p = self.model.p_z()
-            z = p.sample(torch.Size((n,)))
-            return z if temperature == 1 else torch.lerp(_mean(p), z, temperature)
+            return draws_at(temperature, self.model.p_z(), n)
 
     def sample(
         self,
@@ -148,13 +148,10 @@ class TrainedModel:
         """
         return self.images_of(self.latents(n, temperature, seed), show)
 
-    def images_of(self, z: Float[Tensor, "N D"], show: str = "means") -> Float[Tensor, "N C H W"]:
+    def images_of(self, z: Float[Tensor, "*N D"], show: str = "means") -> Float[Tensor, "*N C H W"]:
         """E[x|z] or draws x ~ p(x|z), a batch at a time."""
-        take: Callable[[Distribution], Tensor] = {
-            "means": lambda p: p.mean,
-            "samples": lambda p: p.sample(),
-        }[check_choice("show", show, ("means", "samples"))]
-        return torch.cat([take(self.decode(part)) for part in z.split(BATCH)])
+        self._check_codes(z)
+        return images_at(self.model, z, show)
 
     def fit_density(self, images: Images, components: int = 10, seed: int = 0) -> None:
         """Put a mixture of Gaussians, fitted to the latents of training images, in the prior's place.
@@ -180,15 +177,7 @@ class TrainedModel:
             steps: images on the way, with both ends.
             kind: `linear`, or `spherical` (White 2016, Sampling generative networks, section 2.1).
         """
-        check_int("steps", steps, minimum=2)
-        check_choice("kind", kind, ("linear", "spherical"))
-        a, b = self.encode(start).mean, self.encode(end).mean
-        if len(a) != len(b):
-            raise ConfigError(f"interpolate: {len(a)} images to start from and {len(b)} to end at; give as many")
-        weights = torch.linspace(0, 1, steps, device=a.device)
-        path = torch.lerp if kind == "linear" else spherical
-        z = path(a[:, None], b[:, None], weights[None, :, None])  # (B, steps, D)
-        return self.images_of(z.flatten(0, 1)).unflatten(0, (len(a), steps))
+        return interpolate(self.model, self.x(start), self.x(end), steps, kind)
 
     def traverse(
         self, image: Images | None = None, steps: int = 7, span: float = 3.0
@@ -200,17 +189,33 @@ class TrainedModel:
             steps: images for each latent.
             span: how far, in standard deviations of a standard normal prior.
         """
-        check_int("steps", steps, minimum=2)
-        check_number("span", span, above=0)
         size = self.latent_size
-        centre = torch.zeros(1, size, device=self.model.device) if image is None else self.encode(image).mean[:1]
-        z = centre.repeat(size * steps, 1).reshape(size, steps, size)
-        z[torch.arange(size), :, torch.arange(size)] = torch.linspace(-span, span, steps, device=z.device)
-        return self.images_of(z.flatten(0, 1)).unflatten(0, (size, steps))
+        centre = torch.zeros(size, device=self.model.device) if image is None else self.encode(image).mean[0]
+        return traverse(self.model, centre, steps, span)
+
+
+def draws_at(temperature: float, p: Distribution, n: int) -> Float[Tensor, "N D"]:
+    """n draws from p, each moved towards the centre it was drawn about, until `temperature` of the way is left.
+
+    The centre is the mean of p; of a mixture, that of the component which the draw is from, as between the
+    components there may be nothing; of a flow, the image of the mean of its base distribution, in whose space
+    draws are moved (Kingma & Dhariwal 2018, Glow, section 6).
+    """
+    size = torch.Size((n,))
+    if temperature == 1:
+        return p.sample(size)
+    if isinstance(p, MixtureSameFamily):
+        component = p.mixture_distribution.sample(size)
+        every = p.component_distribution.sample(size)  # (N, M, D)
+        draws = every[torch.arange(n, device=every.device), component]
+        return torch.lerp(p.component_distribution.mean[component], draws, temperature)
+    if isinstance(p, NormalizingFlow):
+        return p.transform.inv(torch.lerp(p.base.mean, p.base.sample(size), temperature))
+    return torch.lerp(_mean(p), p.sample(size), temperature)
 
 
 def _mean(p: Distribution) -> Float[Tensor, " D"]:
-    """The mean of a distribution, estimated from draws where it has no closed form (of a flow)."""
+    """The mean of a distribution, estimated from draws where it has no closed form."""
     try:
         return p.mean
     except NotImplementedError:

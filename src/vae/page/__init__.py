@@ -1,0 +1,1 @@
+"""Pages of HTML that stand by themselves: of a run, of a sweep, of an evaluation."""
