@@ -1,36 +1,64 @@
-"""The commands, as a user runs them: in processes of their own."""
+"""The commands, as a user runs them: mostly in processes of their own, on the digits, and what they leave."""
 
 import contextlib
 import importlib
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from hydra.core.global_hydra import GlobalHydra
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TRAIN = str(REPOSITORY / "train.py")
+QUICK = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_sizes=[32]", "latent_size=2"]
+TWO_RANKS = ["trainer.devices=2", "trainer.strategy=ddp"]
 
 
-def run_command(*command: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments, without the environment of the process that tests."""
-    environment = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("PYTEST", "WANDB", "HYDRA", "DATA_DIR", "WEIGHTS"))
-    }
-    environment |= {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+def user_environment(**more: str) -> dict[str, str]:
+    """The environment without what pytest has added; conftest.py took away what the machine sets for its user."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")} | more
+
+
+def run_command(
+    *command: str, folder: Path = REPOSITORY, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments, in a folder, with more in its environment."""
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
         text=True,
-        env=environment,
+        env=user_environment(**environment),
         cwd=folder,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
+
+
+def run_train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run train.py as a user would."""
+    return run_command(TRAIN, *arguments, **environment)
+
+
+def train_quickly(run: Path, *arguments: str) -> Path:
+    """A run of one epoch on the digits."""
+    done = run_train(
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "network.hidden_sizes=[32]",
+        "latent_size=3",
+        "logger=csv",
+        "callback=none",
+        f"hydra.run.dir='{run}'",
+        *arguments,
+    )
+    assert done.returncode == 0, done.stderr
+    return run
 
 
 class Ended(NamedTuple):
@@ -58,18 +86,16 @@ def call_command(module: str, *arguments: str, folder: Path) -> Ended:
     return Ended(code, out.getvalue(), err.getvalue())
 
 
-def train_quickly(run: Path, *arguments: str) -> Path:
-    """A run of one epoch on the digits."""
-    done = run_command(
-        str(REPOSITORY / "train.py"),
-        "trainer.max_epochs=1",
-        "trainer.accelerator=cpu",
-        "network.hidden_sizes=[32]",
-        "latent_size=3",
-        "logger=csv",
-        "callback=none",
-        f"hydra.run.dir='{run}'",
-        *arguments,
-    )
-    assert done.returncode == 0, done.stderr
-    return run
+def metrics_of(run: Path) -> dict[str, float]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def timeless(run: Path) -> str:
+    """metrics.json byte for byte but for the time."""
+    text, times = re.subn(r'"seconds": [0-9.]+', "", (run / "metrics.json").read_text())
+    assert times == 1
+    return text
+
+
+def weights_of(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]

@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Set before torch is imported, and inherited by the processes that tests start: the models are tiny, and where
-# test processes outnumber the cores, OpenMP's threads would spend their time waiting for one another.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+REPOSITORY = Path(__file__).resolve().parents[1]
+# What a machine has set for its user would reach the tests, and the processes that they start.
+DATA = os.environ.get("DATA_DIR")
+OF_THE_USER = (
+    *("DATA_DIR", "CACHE_DIR", "WEIGHTS_DIR", "WANDB_", "HYDRA_", "PL_", "RAY_", "MPL", "TORCH_"),
+    *("SLURM_", "SBATCH_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_"),
+    *("PYTHONWARNINGS", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONINSPECT"),
+)
+for name in [name for name in os.environ if name.startswith(OF_THE_USER)]:
+    del os.environ[name]
+# Found by the processes too, wherever this is installed or not.
+os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
+# Set before torch is imported: the models are tiny, and where test processes outnumber the cores, OpenMP's threads
+# would spend their time waiting for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
 install_import_hook("vae", "typechecking.typechecked")
 
 import torch  # noqa: E402  the hook must come before anything that imports vae
@@ -19,12 +31,18 @@ from omegaconf import DictConfig  # noqa: E402
 import vae.command.command  # noqa: E402, F401  the resolvers that conf/ asks for
 from vae.paths import CONF  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Where DATA_DIR says that there are real sets of images, for tests that need one."""
+    if DATA is None:
+        pytest.skip("DATA_DIR is not set")
+    return Path(DATA)
 
 
 @pytest.fixture

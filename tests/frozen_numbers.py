@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from commands import REPOSITORY, run_command
+from commands import run_train
 
 FILE = Path(__file__).with_suffix(".json")
 QUICK = (
@@ -84,7 +84,7 @@ def numbers(name: str) -> dict[str, float]:
         commands = [(*QUICK, *first, f"hydra.run.dir={folder}/run")]
         commands += [(f"resume={folder}/run", *more) for more in further]
         for arguments in commands:
-            done = run_command(str(REPOSITORY / "train.py"), *arguments)
+            done = run_train(*arguments)
             assert done.returncode == 0, done.stderr
         run = Path(folder, "run")
         metrics = json.loads((run / "metrics.json").read_text())

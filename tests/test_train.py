@@ -1,12 +1,9 @@
 """The main job, as a user runs it: `python train.py` in a process of its own, on the digits."""
 
 import csv
-import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,40 +11,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import REPOSITORY
+from commands import QUICK, TWO_RANKS, metrics_of, run_train, timeless, weights_of
 from offline_wandb import read_offline_run
 from vae import load_model
-
-QUICK = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_sizes=[32]", "latent_size=2"]
-TWO_RANKS = ["trainer.devices=2", "trainer.strategy=ddp"]
-
-
-def user_environment(**more: str) -> dict[str, str]:
-    """The environment without what the process that tests has added."""
-    environment = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB", "HYDRA", "DATA_DIR"))
-    }
-    return environment | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"} | more
-
-
-def run_train(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run train.py as a user would."""
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        capture_output=True,
-        text=True,
-        env=user_environment(**environment),
-        timeout=240,
-        check=False,
-    )
-
-
-def metrics_of(run: Path) -> dict[str, float]:
-    return json.loads((run / "metrics.json").read_text())
-
-
-def weights_of(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +105,6 @@ def test_load_model_gives_the_trained_model(finished: tuple[Path, object]) -> No
     assert model.encode(x).mean.shape == (3, 2)
     assert model.decode(torch.zeros(4, 2)).mean.shape == (4, 1, 8, 8)
     assert model.elbo(x).shape == (3,)
-
-
-def timeless(run: Path) -> str:
-    """metrics.json byte for byte but for the time."""
-    text, times = re.subn(r'"seconds": [0-9.]+', "", (run / "metrics.json").read_text())
-    assert times == 1
-    return text
 
 
 def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, object], tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from test_train import user_environment
+from commands import run_command
 
 PROGRAM = """
 import subprocess, sys
@@ -28,15 +27,8 @@ def run_program(folder: Path, *arguments: str, asked: str | None) -> subprocess.
     """Run a command that starts a process and then fails; `asked` is the user's own HYDRA_FULL_ERROR."""
     program = folder / "program.py"
     program.write_text(PROGRAM)
-    environment = user_environment(**({} if asked is None else {"HYDRA_FULL_ERROR": asked}))
-    return subprocess.run(
-        [sys.executable, str(program), *arguments, "logger=csv"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
-        check=False,
-    )
+    environment = {} if asked is None else {"HYDRA_FULL_ERROR": asked}
+    return run_command(str(program), *arguments, "logger=csv", **environment)
 
 
 @pytest.mark.parametrize("asked", [None, "0", "1"])

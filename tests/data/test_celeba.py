@@ -1,6 +1,5 @@
 """CelebA as it lies on people's disks, whole and in every other state."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,9 +204,8 @@ def test_train_mean_is_the_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("DATA_DIR" not in os.environ, reason="DATA_DIR is not set")
-def test_real_faces(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    config = composed("data=celeba", f"paths.cache={tmp_path}")
+def test_real_faces(composed: Callable[..., DictConfig], real_data: Path, tmp_path: Path) -> None:
+    config = composed("data=celeba", f"paths.data='{real_data}'", f"paths.cache={tmp_path}")
     data = instantiate(config.data)
     if not (data.folder / "list_eval_partition.txt").is_file():
         pytest.skip("no celeba in DATA_DIR")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from commands import REPOSITORY, call_command, run_command, train_quickly
+from commands import call_command, run_command, run_train, train_quickly
 from offline_wandb import read_summaries
 from pictures_on_disk import encode, pixels, write_celeba, write_folder
 from vae import load_model
@@ -19,6 +19,7 @@ from vae.data.digits import Digits
 from vae.evaluation.evaluate_run import remarks
 from vae.evaluation.result import Result
 from vae.feature.network import load_classifier
+from vae.paths import CONF
 from vae.run.checkpoint import SEALED
 
 
@@ -302,7 +303,7 @@ def old_run(runs: Path, tmp_path: Path) -> Path:
     shutil.copytree(runs / "runs" / "a=1,b", copy)
     config = OmegaConf.load(copy / ".hydra" / "config.yaml")
     first = {"name", "seed", "latent_size", "sweep_metric", "resume", "paths"}
-    newer = OmegaConf.load(REPOSITORY / "conf" / "train.yaml").keys() - first - {"defaults", "hydra"}
+    newer = OmegaConf.load(CONF / "train.yaml").keys() - first - {"defaults", "hydra"}
     assert "steps_at_once" in newer
     for key in newer:
         del config[key]
@@ -319,8 +320,6 @@ def test_a_run_from_before_some_keys_existed_is_evaluated_and_loaded(old_run: Pa
 
 
 def test_a_run_from_before_some_keys_existed_is_resumed(old_run: Path) -> None:
-    done = run_command(
-        str(REPOSITORY / "train.py"), f"resume={old_run}", "trainer.max_epochs=2", "steps_at_once=1"
-    )
+    done = run_train(f"resume={old_run}", "trainer.max_epochs=2", "steps_at_once=1")
     assert done.returncode == 0, done.stderr
     assert json.loads((old_run / "metrics.json").read_text())["epochs"] == 2

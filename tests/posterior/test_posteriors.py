@@ -24,11 +24,11 @@ DENSITIES = {
 }
 
 
-def _scrambled(posterior: nn.Module) -> nn.Module:
+def _scrambled(posterior: nn.Module, by: float = 0.3) -> nn.Module:
     """With weights large enough that nothing is near its start."""
     with torch.no_grad():
         for parameter in posterior.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(by * torch.randn_like(parameter))
     return posterior
 
 
@@ -45,7 +45,8 @@ def test_log_density_of_draws_equals_that_evaluated_separately(name: str, latent
 
 @pytest.mark.parametrize("name", DENSITIES)
 def test_density_integrates_to_one(name: str, float64: None) -> None:
-    q = _scrambled(DENSITIES[name](F, 2))(0.5 * torch.randn(1, F))
+    # By 0.3 a flow's peaks are too narrow for the grid, with most draws of its weights.
+    q = _scrambled(DENSITIES[name](F, 2), by=0.1)(0.5 * torch.randn(1, F))
     center, width = q.sample(torch.Size((5000,))).mean(0), q.sample(torch.Size((5000,))).std(0)
     side = torch.linspace(-12, 12, 401)
     z = center + width * torch.cartesian_prod(side, side)[:, None]

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from commands import REPOSITORY
+from commands import TRAIN
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -50,7 +50,7 @@ def start(
         fork_ranks()
         if sabotage is not None:
             sabotage()
-        call_train([str(REPOSITORY / "train.py"), *arguments])
+        call_train([TRAIN, *arguments])
 
     return Forked(run)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import REPOSITORY
-from test_train import QUICK, run_train, timeless, user_environment
+from commands import QUICK, TRAIN, run_train, timeless, user_environment
 
 
 @pytest.mark.slow
@@ -23,7 +22,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 100, len(before) - 100))
 
     full = subprocess.run(
-        [sys.executable, str(REPOSITORY / "train.py"), f"resume={run}", "trainer.max_epochs=3"],
+        [sys.executable, TRAIN, f"resume={run}", "trainer.max_epochs=3"],
         preexec_fn=little_space,
         env=user_environment(),
         capture_output=True,

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from commands import REPOSITORY
+from commands import QUICK, REPOSITORY, TRAIN, metrics_of, run_train, user_environment, weights_of
 from reliability.forked_train import group_members
-from test_train import QUICK, metrics_of, run_train, weights_of
 
 ONE_STEP = [*QUICK[1:], "trainer.max_epochs=1", "+trainer.limit_train_batches=1", "callback=none", "logger=csv"]
 TINY = [*QUICK, "callback=none", "logger=csv"]
@@ -45,10 +44,9 @@ def test_ranks_give_the_gradients_and_the_evaluation_of_one(tmp_path: Path) -> N
 
 def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """A run of two ranks that is in training, in a process group of its own."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
-        str(REPOSITORY / "train.py"),
+        TRAIN,
         *TINY,
         *ranks(2),
         f"hydra.run.dir={folder}",
@@ -57,7 +55,7 @@ def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     chosen = {a.partition("=")[0]: a for a in command}
     process = subprocess.Popen(
         list(chosen.values()),
-        env=environment,
+        env=user_environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -107,9 +105,11 @@ def test_the_error_of_a_rank_is_said_first(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(REPOSITORY / "train.py"), *TINY]
-    both = [subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    command = [sys.executable, TRAIN, *TINY]
+    both = [
+        subprocess.Popen(command, env=user_environment(), cwd=tmp_path, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
     assert [process.wait(120) for process in both] == [0, 0]
     assert len(list(tmp_path.glob("runs/digits/*/metrics.json"))) == 2
 

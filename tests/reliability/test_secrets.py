@@ -1,13 +1,10 @@
 """What a run leaves behind holds nothing of the environment, and escapes what its user typed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from commands import REPOSITORY
+from commands import run_train
 
 MARKER = "s3cr3t-0123456789abcdef0123456789abcdef0123"
 TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "network.hidden_sizes=[8]", "latent_size=2"]
@@ -15,9 +12,7 @@ TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "network.hidden_sizes
 
 def train_with_secrets(*arguments: str) -> None:
     secrets = dict.fromkeys(("WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "SOME_TOKEN"), MARKER)
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"} | secrets
-    command = [sys.executable, str(REPOSITORY / "train.py"), *TINY, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = run_train(*TINY, *arguments, **secrets)
     assert done.returncode == 0, done.stderr
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import REPOSITORY
+from commands import REPOSITORY
 from vae.checks import ConfigError
 from vae.run.trust import check_arguments, check_targets, is_allowed
 

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from commands import QUICK, run_train
 from sweep.test_sweep import folders_of, summary_of
-from test_train import QUICK, run_train
 from vae.checks import ConfigError
 from vae.sweep.adaptive import STUDY, distribution, storage
 from vae.sweep.folder import SweepDirectory

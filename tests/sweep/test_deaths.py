@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
+from commands import TRAIN, run_train, user_environment
 from sweep.test_launchers import installed
 from sweep.test_ranks import PROBED
 from sweep.test_sweep import GRID, NAMES, SMALL, folders_of, summary_of
-from test_train import run_train, user_environment
 from vae.sweep.folder import SweepDirectory
 
 LAUNCHERS = ["joblib", "ray"]
@@ -83,7 +82,7 @@ def test_a_second_sweep_in_the_directory_of_one_at_work_is_one_line(tmp_path: Pa
 def start(*arguments: str) -> subprocess.Popen[str]:
     """Start train.py in a process group of its own, as a terminal does, with a terminal's Ctrl-C."""
     return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        [sys.executable, TRAIN, *arguments],
         env=user_environment(PYTHONPATH=PROBED),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

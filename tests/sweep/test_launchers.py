@@ -8,9 +8,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
+from commands import QUICK, metrics_of, run_train
 from offline_wandb import read_offline_run
 from sweep.test_sweep import GRID, NAMES, folders_of, summary_of
-from test_train import QUICK, metrics_of, run_train
 from vae.checks import ConfigError
 from vae.sweep.sweeper import load_launcher
 

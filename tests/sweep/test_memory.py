@@ -11,9 +11,9 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from commands import QUICK, metrics_of
 from pictures_on_disk import encode, pixels, write_folder
 from sweep.test_sweep import folders_of
-from test_train import QUICK, metrics_of
 from vae.data import ImageSet, shared_images
 from vae.data.digits import Digits
 from vae.data.image_folder import ImageFolder

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from conftest import REPOSITORY
+from commands import QUICK, REPOSITORY, TWO_RANKS, metrics_of, run_train
 from sweep.test_launchers import installed
 from sweep.test_sweep import folders_of
-from test_train import QUICK, TWO_RANKS, metrics_of, run_train
 
 PROBED = f"{REPOSITORY / 'src'}:{Path(__file__).parent / 'probe'}"
 SHORT = [*QUICK[:-1], "logger=csv", "trainer.max_epochs=1", *TWO_RANKS]

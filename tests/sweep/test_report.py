@@ -5,12 +5,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from commands import run_command
 from sweep.fake_sweep import CURVE, fake_elbo, write_fake_sweep
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.report.data import CURVE_POINTS, report_data
@@ -204,5 +204,4 @@ def test_a_sweep_without_a_single_result_has_a_report_too(tmp_path: Path) -> Non
 
 
 def test_the_report_module_runs_as_a_command(folder: SweepDirectory) -> None:
-    command = [sys.executable, "-m", "vae.sweep.report", f"dir={folder.path}"]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert run_command("-m", "vae.sweep.report", f"dir={folder.path}").returncode == 0

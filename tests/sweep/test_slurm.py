@@ -13,11 +13,10 @@ import pytest
 
 pytest.importorskip("submitit")
 
-from conftest import REPOSITORY
+from commands import QUICK, TRAIN, run_train, user_environment
 from sweep.fake_slurm import install
 from sweep.test_ranks import PROBED
 from sweep.test_sweep import SMALL, folders_of, summary_of
-from test_train import QUICK, run_train, user_environment
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +62,7 @@ def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(cluster: dict[str, 
     grid = ["-m", "seed=0,1", *SMALL, "trainer.max_epochs=30"]
     command = [*grid, "hydra/launcher=submitit_slurm", f"hydra.sweep.dir={path}"]
     with subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *command],
+        [sys.executable, TRAIN, *command],
         env=user_environment(**cluster),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import re
 import signal
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
-from test_train import QUICK, metrics_of, run_train
+from commands import QUICK, TRAIN, metrics_of, run_train, user_environment
 
 SMALL = [*QUICK[:-1], "logger=csv"]
 GRID = ["latent_size=2,3", "likelihood.sigma=0.3,1"]
@@ -104,9 +102,8 @@ def test_kill_9_and_the_same_command_give_the_summary_of_an_uninterrupted_sweep(
     sweep: tuple[Path, str], tmp_path: Path
 ) -> None:
     path = tmp_path / "killed"
-    command = [sys.executable, str(REPOSITORY / "train.py"), "-m", *GRID, *SMALL, f"hydra.sweep.dir={path}"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    command = [sys.executable, TRAIN, "-m", *GRID, *SMALL, f"hydra.sweep.dir={path}"]
+    with subprocess.Popen(command, env=user_environment(), stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not list(path.glob("*/job.json")) and time.monotonic() < deadline:
             time.sleep(0.05)

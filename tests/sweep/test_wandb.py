@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import REPOSITORY
+from commands import QUICK, REPOSITORY, TRAIN, metrics_of, run_command, run_train
 from offline_wandb import OfflineRun, read_offline_runs
 from sweep.test_ranks import PROBED
-from test_train import QUICK, metrics_of, run_train, user_environment
 
 pytestmark = pytest.mark.slow
 JOBS = ("latent_size=2", "latent_size=3")
@@ -61,21 +59,13 @@ agent = Agent.__new__(Agent)
 agent._in_jupyter, agent._function, agent._forward_signals, agent._run_processes = False, None, False, {{}}
 agent._sweep_command = {definition["command"]!r}
 values = {{name: {{"value": value}} for name, value in {chosen!r}.items()}}
-agent._command_run({{"run_id": "chosenid", "program": {str(REPOSITORY / "train.py")!r}, "args": values}})
+agent._command_run({{"run_id": "chosenid", "program": {TRAIN!r}, "args": values}})
 sys.exit(agent._run_processes["chosenid"].wait())
 """
     # The command calls `python`, as found in PATH.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     assert shutil.which("python", path=path)
-    done = subprocess.run(
-        [sys.executable, "-c", agent],
-        env=user_environment(PATH=path, WANDB_SWEEP_ID="asweep"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_command("-c", agent, folder=tmp_path, PATH=path, WANDB_SWEEP_ID="asweep")
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = read_offline_runs(tmp_path / "run")
     # The run is the agent's, in the agent's sweep, with the values that it chose and the number that it asks for.
