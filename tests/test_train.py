@@ -91,7 +91,12 @@ def test_it_says_where_things_are(finished: tuple[Path, subprocess.CompletedProc
     run, done = finished
     assert done.stderr == ""
     assert "epoch 2/2 elbo" in done.stdout
-    assert str(run / "images") in done.stdout
+    for path in (run / "run.html", run / "images", run / "metrics.json"):
+        assert f" {path}\n" in done.stdout
+    assert "log p(x) ≥ elbo" in done.stdout
+    page = (run / "run.html").read_text()
+    assert '"state": "done"' in page
+    assert page.count("data:image/webp") == 4 * len(list((run / "images").glob("*.png")))
 
 
 def test_load_model_gives_the_trained_model(finished: tuple[Path, object]) -> None:

@@ -23,7 +23,9 @@ def train(config: "DictConfig") -> float | None:
         from vae.command.distributed import children_run_this_config, end_with_parent, is_child
         from vae.command.interruption import signals_interrupt
         from vae.data.shared_images import share_images
-        from vae.run.directory import RunDirectory, closing_lines
+        from vae.page.run_page import write_run_page
+        from vae.page.verdict import closing_lines
+        from vae.run.directory import RunDirectory
         from vae.run.origin import origin
         from vae.training.batch_size import largest_batch_size
         from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
@@ -67,6 +69,8 @@ def train(config: "DictConfig") -> float | None:
     }
     if trainer.is_global_zero:
         run.write_metrics(metrics)
+        if config.callback.get("page") is not None:
+            write_run_page(run, "done", module.epochs)
         print(closing_lines(run, metrics))
     return metrics.get(config.sweep_metric)
 

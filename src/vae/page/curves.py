@@ -10,10 +10,10 @@ POINTS = 200
 
 
 class Curve(NamedTuple):
-    """A logged number: the steps at which it was logged, the epochs completed by then, and its values."""
+    """A logged number: the steps at which it was logged, the epochs of training by then, and its values."""
 
     steps: list[int]
-    epochs: list[int]
+    epochs: list[float]
     values: list[float]
 
     def thinned(self, points: int = POINTS) -> "Curve":
@@ -26,16 +26,25 @@ def read_curves(path: Path) -> dict[str, Curve]:
     """Every number of a metrics.csv that was logged in training or validation; none where there is no file."""
     if not path.exists():
         return {}
-    curves: dict[str, Curve] = {}
     with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            step, epoch = int(row.pop("step")), int(row.pop("epoch") or 0)
-            # What is logged at the end of an epoch counts that epoch only if the final test was added to the row.
-            completed = epoch if any(row[name] for name in row if name.startswith("test/")) else epoch + 1
-            for name, text in row.items():
-                if text and not name.startswith("test/"):
-                    curve = curves.setdefault(name, Curve([], [], []))
-                    curve.steps.append(step)
-                    curve.epochs.append(completed)
-                    curve.values.append(float(text))
+        rows = list(csv.DictReader(file))
+    per_epoch = _steps_per_epoch(rows)
+    curves: dict[str, Curve] = {}
+    for row in rows:
+        step = int(row["step"])
+        for name, text in row.items():
+            if text and "/" in name and not name.startswith("test/"):
+                curve = curves.setdefault(name, Curve([], [], []))
+                curve.steps.append(step)
+                curve.epochs.append(round(step / per_epoch, 3))
+                curve.values.append(float(text))
     return curves
+
+
+def _steps_per_epoch(rows: list[dict[str, str]]) -> float:
+    """From the first validation: its `epoch` says how many epochs had been completed before the one it ends."""
+    for row in rows:
+        if row.get("val/loss") and row["epoch"] and not row.get("test/loss"):
+            return int(row["step"]) / (int(row["epoch"]) + 1)
+    # Of a run of one epoch, to whose only row the final test was added, or of one that was never validated.
+    return max((int(row["step"]) / max(int(row["epoch"]), 1) for row in rows if row["epoch"]), default=1.0) or 1.0

@@ -129,7 +129,10 @@ def read_sheet(path: Path) -> tuple[UInt8[np.ndarray, "..."], dict[str, Any]]:
             columns, group = said.pop("columns"), said.pop("group")
         except (KeyError, ValueError):
             return np.asarray(image.convert("RGBA")), {"title": text.get("Title", path.stem)}
-        pixels = np.asarray(image.convert("RGBA"))[top : top + height : dot, left : left + width : dot].copy()
+        sheet = image.crop((left, top, left + width, top + height))
+        pixels = np.asarray(
+            sheet.resize((width // dot, height // dot), Image.Resampling.NEAREST).convert("RGBA")
+        ).copy()
     shown = np.zeros(pixels.shape[:2], bool)
     for top in range(PAD, pixels.shape[0], tile_height + PAD):
         for start in column_starts(columns, tile_width, group):

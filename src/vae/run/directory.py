@@ -1,7 +1,7 @@
 """The run directory: what is in it, and how to load it."""
 
 import json
-import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from vae.run.trust import check_targets
 
 
 class RunDirectory:
-    """The files of one run.
+    """The files of one run; `last` names the newest one below ./runs.
 
     ```
     .hydra/config.yaml   the resolved config
@@ -30,7 +30,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path)
         self.config_file = self.path / ".hydra" / "config.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
         self.metrics_file = self.path / "metrics.json"
@@ -158,16 +158,19 @@ def read_config(path: Path) -> DictConfig:
     return config
 
 
-def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
-    """What a finished run tells its user: the bound, and where things are."""
-    names = ("test/elbo", "test/nll", "test/distortion")
-    # An autoencoder has no bound: its rate is infinite.
-    numbers = [f"{name} {metrics[name]:.4g}" for name in names if math.isfinite(metrics.get(name, math.nan))][:2]
-    return "\n".join(
-        [
-            f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)",
-            f"  numbers   {run.metrics_file}",
-            f"  pictures  {run.images}",
-            f"  model     {run.path}",
-        ]
-    )
+def newest_run(root: Path) -> Path:
+    """The run below a folder that was started or resumed last, of those that have a checkpoint.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found: list[tuple[float, Path]] = []
+    for folder, names, _ in os.walk(root):
+        config = Path(folder, ".hydra", "config.yaml")
+        if ".hydra" in names and config.is_file():
+            names.clear()
+            if any(Path(folder, "checkpoints").glob("*.ckpt")):
+                found.append((config.stat().st_mtime, Path(folder)))
+    if not found:
+        raise ConfigError(f"run=last: there is no run with a checkpoint below {root.absolute()}")
+    return max(found)[1]

@@ -15,6 +15,8 @@ NEUTRAL = (
     "sweep",
     "sweep_metric",
     "logger",
+    "open",
+    "callback.page",
     "callback.progress",
     "trainer.accelerator",
     "trainer.devices",

@@ -1,0 +1,80 @@
+"""Pages of HTML in one file that needs no other and no network."""
+
+import base64
+import io
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vae.run.files import to_json
+
+ASSETS = Path(__file__).parent / "assets"
+SKELETON = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
+ script-src 'unsafe-inline'">
+<title>{{TITLE}}</title>
+<style>
+{{STYLE}}</style>
+</head>
+<body>
+<main id="page"></main>
+<noscript>This page is drawn by its own script, which this browser has switched off.</noscript>
+<script id="data" type="application/json">{{DATA}}</script>
+<script>
+{{CHARTS}}</script>
+<script>
+{{SCRIPT}}</script>
+</body>
+</html>
+"""
+
+
+def page(title: str, script: str, data: dict[str, Any]) -> str:
+    """A page that shows data by one of the scripts in `assets`.
+
+    Whatever comes from a run is in the data, of which the scripts make text and never markup. The page's policy
+    forbids the browser any request.
+
+    Args:
+        title: of the browser's tab.
+        script: the name of a file in `assets`, without its ending.
+        data: what JSON can hold; what is not finite becomes null.
+    """
+    parts = {
+        "TITLE": escape(title),
+        "STYLE": (ASSETS / "page.css").read_text(),
+        # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
+        "DATA": to_json(data).replace("<", "\\u003c"),
+        "CHARTS": (ASSETS / "charts.js").read_text(),
+        "SCRIPT": (ASSETS / f"{script}.js").read_text(),
+    }
+    # All at once, so that a part in which a marker stands is left as it is.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], SKELETON)
+
+
+def picture(path: Path, side: int) -> dict[str, Any]:
+    """A PNG as a page shows it: a data URL of its images alone, with their title and labels as text.
+
+    Args:
+        path: what `vae.picture.figure` saved, or any other PNG.
+        side: pixels, at most, of its width and height.
+    """
+    from PIL import Image
+
+    from vae.picture.figure import read_sheet
+
+    pixels, said = read_sheet(path)
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    # Grey sheets of enlarged pixels are smallest as they are, photographs with losses nobody sees.
+    grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+    opaque = bool((pixels[..., 3] == 255).all())
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=grey, quality=80, method=2)
+    source = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return said | {"src": source, "width": image.width, "height": image.height, "opaque": opaque}
