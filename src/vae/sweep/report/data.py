@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vae.paths import TRAIN
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Job
 from vae.sweep.report.summary_csv import Row, axes, best, measures, rows
@@ -46,7 +47,7 @@ def reproduce(folder: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
     shared = [a for a in folder.manifest()["constants"] if not a.startswith(ignored)]
-    return " ".join(["python train.py", *(_quoted(argument) for argument in [*shared, *job.overrides()])])
+    return " ".join([TRAIN, *(_quoted(argument) for argument in [*shared, *job.overrides()])])
 
 
 def _quoted(argument: str) -> str:

@@ -3,11 +3,13 @@
 import csv
 import io
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vae.paths import TRAIN
 from vae.run.files import write_atomically
 from vae.sweep.folder import STATES, SweepDirectory
 from vae.sweep.grid import Job
@@ -94,7 +96,7 @@ def closing_lines(folder: SweepDirectory, seconds: float, interrupted: bool) -> 
     lines += [f"  table     {folder.path / 'summary.csv'}", f"  report    {folder.path / 'report.html'}"]
     unfinished = len(table) - counts["done"] - counts["pruned"]
     if unfinished:
-        lines.append(f"  go on     python train.py resume={folder.path}")
+        lines.append(f"  go on     {TRAIN} {shlex.quote(f'resume={folder.path}')}")
     return "\n".join(lines), unfinished == 0
 
 
