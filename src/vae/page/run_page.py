@@ -101,7 +101,7 @@ def _numbers(metrics: Mapping[str, float]) -> Iterator[tuple[str, float | None, 
     """Every number of the test and validation images with its unit and definition."""
     measured = [name for name in metrics if name.startswith(("test/", "val/"))]
     for name in sorted(measured, key=lambda name: (name.startswith("val/"), position(name.partition("/")[2]))):
-        unit, meaning, _ = definition(name.partition("/")[2])
+        unit, meaning, *_ = definition(name.partition("/")[2])
         yield name, metrics[name], unit, meaning
 
 
