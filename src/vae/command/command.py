@@ -1,6 +1,7 @@
 """What the commands share: composing with Hydra, and one clear line for whatever goes wrong."""
 
 import functools
+import io
 import logging
 import os
 import secrets
@@ -82,6 +83,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def run() -> None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a σ
             sys.argv = flags_first(sys.argv)
             if WANTS_TRACEBACK:
                 return main()

@@ -47,11 +47,11 @@ def page(title: str, script: str, data: dict[str, Any]) -> str:
     """
     parts = {
         "TITLE": escape(title),
-        "STYLE": (ASSETS / "page.css").read_text(),
+        "STYLE": (ASSETS / "page.css").read_text(encoding="utf-8"),
         # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
         "DATA": to_json(data).replace("<", "\\u003c"),
-        "CHARTS": (ASSETS / "charts.js").read_text(),
-        "SCRIPT": (ASSETS / f"{script}.js").read_text(),
+        "CHARTS": (ASSETS / "charts.js").read_text(encoding="utf-8"),
+        "SCRIPT": (ASSETS / f"{script}.js").read_text(encoding="utf-8"),
     }
     # All at once, so that a part in which a marker stands is left as it is.
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], SKELETON)

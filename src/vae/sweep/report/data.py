@@ -88,7 +88,7 @@ def curve(path: Path) -> dict[str, list[list[float]]]:
     if not path.exists():
         return {}
     points: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for name, text in row.items():
                 if name.startswith(("train/", "val/")) and text:

@@ -34,14 +34,16 @@ def page(data: dict[str, Any]) -> str:
     text = to_json(data).replace("<", "\\u003c")
     parts = {
         "TITLE": escape(data["title"]),
-        "STYLE": (PAGE / "report.css").read_text(),
+        "STYLE": (PAGE / "report.css").read_text(encoding="utf-8"),
         "DATA": text,
         "PLOTLY": get_plotlyjs(),
-        "TABLE": (PAGE / "table.js").read_text(),
-        "CHARTS": (PAGE / "charts.js").read_text(),
+        "TABLE": (PAGE / "table.js").read_text(encoding="utf-8"),
+        "CHARTS": (PAGE / "charts.js").read_text(encoding="utf-8"),
     }
     # All at once, so that a part in which a marker stands is left as it is.
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], (PAGE / "report.html").read_text())
+    return re.sub(
+        r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], (PAGE / "report.html").read_text(encoding="utf-8")
+    )
 
 
 def main(arguments: list[str]) -> int:
