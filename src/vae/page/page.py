@@ -71,8 +71,8 @@ def picture(path: Path, side: int) -> dict[str, Any]:
     pixels, said = read_sheet(path)
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BOX)
-    # Grey sheets of enlarged pixels are smallest as they are, photographs with losses nobody sees.
-    grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+    # Grey sheets of enlarged pixels are smallest as they are, all else with losses that nobody sees.
+    grey = image.width == pixels.shape[1] and bool((pixels[..., :1] == pixels[..., :3]).all())
     opaque = bool((pixels[..., 3] == 255).all())
     file = io.BytesIO()
     image.save(file, "WEBP", lossless=grey, quality=80, method=2)

@@ -173,7 +173,7 @@ class SweepBase(Sweeper):
             time.sleep(0.1)
 
     def _close(self, seconds: float) -> None:
-        from vae.sweep.report.page import write_report
+        from vae.sweep.report.write import write_report
 
         write_report(self.folder.path)
         lines, good = closing_lines(self.folder, seconds, self.interrupted)

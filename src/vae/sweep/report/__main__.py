@@ -2,12 +2,12 @@
 
 import sys
 
-from vae.sweep.report import page
+from vae.sweep.report import write
 
 
 def main() -> None:
     """Write the report of a sweep."""
-    sys.exit(page.main(sys.argv[1:]))
+    sys.exit(write.main(sys.argv[1:]))
 
 
 if __name__ == "__main__":
