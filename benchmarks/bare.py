@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.workload import Workload, composed
 from vae.model import LatentModel
 from vae.training.build import build_model
+from vae.training.execution import Execution, terms_of
 
 Epoch = Callable[[], int]
 """Trains an epoch, and returns its number of steps."""
@@ -60,13 +61,14 @@ def training_images(workload: Workload, folder: Path) -> Tensor:
 def framework_loss(config: DictConfig, shape: Sequence[int]) -> tuple[LatentModel, Callable[[Tensor], Tensor]]:
     """The framework's own model, and its objective as a function of x."""
     model, objective = build_model(config, (shape[0], shape[1], shape[2])), instantiate(config.objective)
-    needs, binarize = objective.needs, config.data.binarize == "dynamic"
+    terms, binarize = (
+        terms_of(model, objective, Execution(recompute_decoder=config.recompute_decoder)),
+        config.data.binarize == "dynamic",
+    )
 
     def loss(x: Tensor) -> Tensor:
         x = torch.bernoulli(x) if binarize else x
-        q = model.encode(x)
-        terms = model.terms(x, q, objective.draws, needs.kl, needs.latent_kl, needs.path, objective.chunk)
-        return objective(terms, 0)
+        return objective(terms(x, model.encode(x), model.noise(objective.draws, len(x))), 0)
 
     return model, loss
 

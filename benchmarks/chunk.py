@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 
 from vae.paths import CONF
 from vae.training.build import build_model
+from vae.training.execution import Execution, terms_of
 
 
 def peak_mebibytes() -> float:
@@ -32,8 +33,8 @@ def one_step(k: int, chunk: int | None, batch: int) -> str:
     x = torch.rand(batch, 3, 64, 64)
     model.elbo(x[:1]).sum().backward()  # what is allocated once
     before, started = peak_mebibytes(), time.perf_counter()
-    terms = model.terms(x, model.encode(x), objective.draws, objective.needs.kl, chunk=objective.chunk)
-    objective(terms, 0).backward()
+    terms = terms_of(model, objective, Execution())
+    objective(terms(x, model.encode(x), model.noise(objective.draws, len(x))), 0).backward()
     return f"{peak_mebibytes() - before:8,.0f} MiB {time.perf_counter() - started:6.2f} s"
 
 

@@ -124,7 +124,8 @@ def answer(*words: object) -> None:
 def run_framework(workload: Workload, folder: Path, *overrides: str) -> None:
     config = composed(workload, folder, "trainer.max_epochs=1000", f"trainer.devices={workload.ranks}", *overrides)
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     hide_unused_gpus(trainer)
     if not is_child():
         trainer.callbacks.append(OnRequest())  # type: ignore[attr-defined]

@@ -95,7 +95,9 @@ def share(workload: Workload, epochs: int) -> dict[str, float]:
         config = composed(workload, Path(folder), f"trainer.max_epochs={epochs + 1}")
         data: ImageDataModule = instantiate(config.data)
         time_data(data, waiting)
-        module, trainer, shares = build_module(config, data), build_trainer(config), Shares(waiting)
+        trainer = build_trainer(config)
+        module = build_module(config, data, trainer)
+        shares = Shares(waiting)
         trainer.callbacks.append(shares)  # type: ignore[attr-defined]
         hide_unused_gpus(trainer)
         try:

@@ -52,7 +52,8 @@ def trained(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int,
             "+trainer.limit_val_batches=1",
         )
         data = RandomImages(batch * steps, shape, batch_size=batch, binarize=config.data.binarize)
-        module, trainer = build_module(config, data), build_trainer(config)
+        trainer = build_trainer(config)
+        module = build_module(config, data, trainer)
         hide_unused_gpus(trainer)
         watch = Epochs()
         trainer.callbacks.append(watch)  # type: ignore[attr-defined]

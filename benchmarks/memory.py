@@ -37,15 +37,14 @@ def peak_mebibytes(overrides: tuple[str, ...], x: Tensor) -> float:
     """The most that a step on the images x allocates, in MiB."""
     config = composed_step(*overrides)
     torch.manual_seed(0)
-    model, loss = framework_loss(config, x.shape[1:])
-    model.recompute_decoder = config.recompute_decoder
+    loss = framework_loss(config, x.shape[1:])[1]
     loss(x).backward()  # what is made once: the gradients, buffers of the libraries
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         loss(x).backward()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+        events = json.loads(trace.read_text())["traceEvents"]
     totals = [event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"]
     return max(totals) / 2**20
 
@@ -61,16 +60,11 @@ def process_peak(case: str) -> float:
     torch.set_num_threads(1)
     config, x = composed_step(*CASES[case][0]), images(case)
     model, loss = framework_loss(config, x.shape[1:])
-    model.recompute_decoder = config.recompute_decoder
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     keep_freed_memory()
     trained(loss, optimizer, [x] * STEPS)
     # Linux's count for getrusage begins with that of the process which started this one.
-    peak = next(
-        line
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        if line.startswith("VmHWM")
-    )
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(peak.split()[1]) / 2**10
 
 

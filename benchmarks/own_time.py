@@ -129,7 +129,8 @@ def epochs_in_turns(workload: Workload, folder: Path, epochs: int) -> tuple[list
     data.setup()
     turns = Turns({name: plain_loop(config, data) for name in ("model", "control")})
     data.subsets["train"] = ImagesInTurns(data.subsets["train"], turns)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     hide_unused_gpus(trainer)
     trainer.callbacks.append(turns)  # type: ignore[attr-defined]
     try:

@@ -33,7 +33,8 @@ def trained(precision: str) -> tuple[LatentModel, torch.Tensor]:
         )
         seed_everything(0, verbose=False)
         data = instantiate(config.data)
-        module, trainer = build_module(config, data), build_trainer(config)
+        trainer = build_trainer(config)
+        module = build_module(config, data, trainer)
         hide_unused_gpus(trainer)
         trainer.fit(module, data)
         return module.model.eval(), data.images("test", len(data.subsets["test"]))[0]

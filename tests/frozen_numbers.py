@@ -84,7 +84,7 @@ def numbers(name: str) -> dict[str, float]:
         commands = [(*QUICK, *first, f"hydra.run.dir={folder}/run")]
         commands += [(f"resume={folder}/run", *more) for more in further]
         for arguments in commands:
-            done = run_train(*arguments)
+            done = run_train(*arguments, OMP_NUM_THREADS="1")
             assert done.returncode == 0, done.stderr
         run = Path(folder, "run")
         metrics = json.loads((run / "metrics.json").read_text())

@@ -49,13 +49,13 @@ def test_a_planted_delay_is_found(steps_at_once: int, tmp_path: Path, monkeypatc
     clock = Clock()
     monkeypatch.setattr("benchmarks.own_time.time", clock)
     before = own_time(tmp_path / "before", override)
-    log_if_due = VAEModule._log_if_due
+    log_if_due = VAEModule.log_means_if_due
 
     def slowed(self: VAEModule, is_last: bool) -> None:
         clock.now += PLANTED
         log_if_due(self, is_last)
 
-    monkeypatch.setattr(VAEModule, "_log_if_due", slowed)
+    monkeypatch.setattr(VAEModule, "log_means_if_due", slowed)
     after = own_time(tmp_path / "after", override)
     assert after["steps"] == 40
     assert after["steps_at_once"] == steps_at_once

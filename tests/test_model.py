@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from drawn import drawn
 from linear_gaussian import SHAPE, SIGMA, decoder_weights, exact_log_px, linear_model, make_posterior_exact
 from vae.checks import ConfigError
 from vae.objective.elbo import ELBO
@@ -25,7 +26,7 @@ def test_elbo_equals_it_where_q_is_the_exact_posterior(x: torch.Tensor) -> None:
     model = linear_model()
     make_posterior_exact(model)
     q = model.encode(x)
-    terms = model.terms(x, q, k=3, kl="if_any")
+    terms = drawn(model, x, 3, q)
     exact = exact_log_px(model, x)
     # With the exact posterior every single weight is p(x), whatever z was drawn.
     torch.testing.assert_close(terms.log_w, exact.expand(3, -1), atol=1e-5, rtol=0)
@@ -41,7 +42,7 @@ def test_elbo_with_analytic_kl_has_the_closed_form_expectation(x: torch.Tensor) 
     distortion = squared / (2 * SIGMA**2) + 6 * math.log(SIGMA * math.sqrt(2 * math.pi))
     kl = 0.5 * (q.mean.square() + q.variance - 1 - q.variance.log()).sum(1)
     k = 100_000
-    terms = model.terms(x, q, k, kl="required")
+    terms = drawn(model, x, k, q)
     stderr = terms.log_px_z.std(0) / k**0.5
     assert ((terms.elbo + distortion + kl).abs() < 4.5 * stderr).all()
 
@@ -49,9 +50,7 @@ def test_elbo_with_analytic_kl_has_the_closed_form_expectation(x: torch.Tensor) 
 def test_bounds_rise_with_k_towards_the_exact_value(x: torch.Tensor) -> None:
     model = linear_model()
     exact = exact_log_px(model, x).mean()
-    bounds = [
-        model.terms(x.repeat(2000, 1, 1, 1), model.encode(x.repeat(2000, 1, 1, 1)), k, "none") for k in (1, 5, 50)
-    ]
+    bounds = [drawn(model, x.repeat(2000, 1, 1, 1), k) for k in (1, 5, 50)]
     means = [terms.iwae_bound.mean() for terms in bounds]
     assert means[0] < means[1] < means[2] < exact + 0.01
 
@@ -65,7 +64,7 @@ def test_log_marginal_takes_exactly_k_draws_in_chunks(x: torch.Tensor, k: int) -
     q = model.encode(x)
     # Chunks end where the value is noted, too: at 1, 10, 100, …
     sizes = {1: [1], 7: [1, 6], 250: [1, 9, 90, 100, 50]}[k]
-    parts = [model.terms(x, q, n, "none").log_w for n in sizes]
+    parts = [drawn(model, x, n, q).log_w for n in sizes]
     expected = torch.cat(parts).logsumexp(0) - math.log(k)
     torch.testing.assert_close(chunked, expected)
 
@@ -90,7 +89,7 @@ def test_gradients_of_the_elbo_are_the_closed_forms(x: torch.Tensor, kl: str) ->
     weight, bias = decoder_weights(model)
     objective = ELBO(k=3, kl=kl)
     torch.manual_seed(5)
-    loss = objective(model.terms(x, model.encode(x), 3, objective.needs.kl), step=0)
+    loss = objective(drawn(model, x, 3), step=0)
     gradient = torch.autograd.grad(loss, weight)[0]
     torch.manual_seed(5)
     z = model.encode(x).rsample(torch.Size((3,)))
@@ -104,8 +103,7 @@ def test_encoder_gradient_of_the_analytic_kl_is_the_closed_form(x: torch.Tensor)
     model = linear_model()
     q = model.encode(x)
     mean, log_scale = q.base_dist.loc, q.base_dist.log_scale
-    kl = model.terms(x, q, 1, "required").kl
-    assert kl is not None
+    kl = drawn(model, x, 1, q).kl
     d_mean, d_log_scale = torch.autograd.grad(kl.sum(), (mean, log_scale))
     torch.testing.assert_close(d_mean, mean)
     torch.testing.assert_close(d_log_scale, (2 * log_scale).exp() - 1)
@@ -113,20 +111,19 @@ def test_encoder_gradient_of_the_analytic_kl_is_the_closed_form(x: torch.Tensor)
 
 def test_k_one_iwae_bound_equals_the_sampled_elbo(x: torch.Tensor) -> None:
     model = linear_model()
-    terms = model.terms(x, model.encode(x), 1, "none")
-    torch.testing.assert_close(terms.iwae_bound, terms.elbo)
+    terms = drawn(model, x, 1)
+    torch.testing.assert_close(terms.iwae_bound, -(terms.distortion + terms.sampled_rate))
 
 
 def test_beta_weights_the_kl_only(x: torch.Tensor) -> None:
     model = linear_model()
-    terms = model.terms(x, model.encode(x), 2, "required")
-    assert terms.kl is not None
+    terms = drawn(model, x, 2)
     torch.testing.assert_close(ELBO(k=2, beta=4)(terms, 0), (terms.distortion + 4 * terms.kl).mean())
 
 
 def test_every_parameter_gets_a_gradient(x: torch.Tensor) -> None:
     model = linear_model()
-    ELBO()(model.terms(x, model.encode(x), 1, "required"), 0).backward()
+    ELBO()(drawn(model, x, 1), 0).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

@@ -2,3 +2,27 @@
 
 A library may change these without notice, so that each has a test in tests/test_internals.py that names it.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need no torch start quickly.
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+def manual_steps(trainer: "Trainer") -> Any:
+    """Lightning: where `trainer.global_step` is counted for a module that steps its optimiser itself."""
+    return trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+
+
+def steps_in_checkpoint(checkpoint: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Lightning: a checkpoint's count of steps for a module that steps by itself, and for others."""
+    loop = checkpoint["loops"]["fit_loop"]
+    own = loop["epoch_loop.manual_optimization.optim_step_progress"]
+    lightnings = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    return own["total"], lightnings["total"]
+
+
+def checkpoints_between_epochs(callback: "ModelCheckpoint") -> bool:
+    """Lightning: whether a ModelCheckpoint saves after some steps or some time, and not only at an epoch's end."""
+    return bool(callback._every_n_train_steps or callback._train_time_interval)

@@ -3,14 +3,8 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-INSTALLED = (PACKAGE / "conf").is_dir()
-"""Whether this is a package that was installed, and not the sources in a clone of the repository."""
-
 ROOT = PACKAGE.parents[1]
-"""Of the clone, if there is one."""
+"""Of the repository; of an installed package it means nothing."""
 
-CONF = PACKAGE / "conf" if INSTALLED else ROOT / "conf"
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else ROOT / "conf"
 """conf/: at the top of the repository, inside the package once that is installed."""
-
-TRAIN = "vae-train" if INSTALLED else "python train.py"
-"""What a user types to train."""

@@ -43,12 +43,12 @@ def train(config: "DictConfig") -> float | None:
     set_matmul_precision(config.matmul_precision)
     data = instantiate(config.data)
     share_images(data, config.data)
-    module = build_module(config, data)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     if not is_child():
         run.write_config(config)
 
     with signals_interrupt(), children_run_this_config(run):
-        trainer = build_trainer(config)
         hide_unused_gpus(trainer)
         if trainer.is_global_zero:
             run.write_origin(origin(trainer))

@@ -4,22 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from drawn import loss_of, terms_for
 from training.test_combination import build
 from vae.model import LatentModel
 from vae.objective.elbo import ELBO
 from vae.objective.iwae import IWAE
-from vae.objective.objective import KL, Objective
+from vae.objective.objective import Objective
 
 K = 12
 
 
 def gradients(model: LatentModel, objective: Objective, x: Tensor) -> list[Tensor]:
     torch.manual_seed(7)
-    needs = objective.needs
-    terms = model.terms(
-        x, model.encode(x), objective.draws, needs.kl, needs.latent_kl, needs.path, objective.chunk
-    )
-    loss = objective(terms, 0)
+    loss = loss_of(objective, model, x)
     return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
 
 
@@ -46,24 +43,24 @@ def test_gradients_of_the_elbo_do_too(kl: str, free_bits: float) -> None:
 def test_fewer_values_are_kept_for_the_backward_pass() -> None:
     model, x = build("diagonal_gaussian", "standard_normal", "bernoulli"), torch.rand(3, 1, 4, 4)
 
-    def kept(chunk: int | None, k: int = 64, kl: KL = "required") -> int:
+    def kept(chunk: int | None, k: int = 64, kl: str = "analytic") -> int:
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-            model.terms(x, model.encode(x), k, kl, chunk=chunk)
+            terms_for(ELBO(k, kl, chunk=chunk), model, x)
         return sum(sizes)
 
     assert kept(8) < 0.3 * kept(None)
     # Of a draw outside its chunk only the noise.
     noise = len(x) * model.latent_size
     assert kept(8) - kept(8, k=32) == 32 * noise
-    assert kept(8, kl="none") - kept(8, k=32, kl="none") == 32 * noise
+    assert kept(8, kl="monte_carlo") - kept(8, k=32, kl="monte_carlo") == 32 * noise
 
 
 def test_evaluation_in_chunks_is_the_same() -> None:
     model, x = build("diagonal_gaussian", "standard_normal", "bernoulli"), torch.rand(3, 1, 4, 4)
     with torch.no_grad():
         torch.manual_seed(1)
-        whole = model.terms(x, model.encode(x), 50, "none")
+        whole = terms_for(IWAE(50), model, x)
         torch.manual_seed(1)
-        parts = model.terms(x, model.encode(x), 50, "none", chunk=7)
+        parts = terms_for(IWAE(50, chunk=7), model, x)
     torch.testing.assert_close(parts.iwae_bound, whole.iwae_bound)

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from torch.distributions import MultivariateNormal
 
+from drawn import drawn
 from linear_gaussian import LINEAR, SHAPE, exact_log_px, linear_model
 from vae.likelihood.gaussian import GaussianLearned
 from vae.model import LatentModel
@@ -15,6 +16,7 @@ from vae.network.mlp import MLPDecoder, MLPEncoder
 from vae.objective.iwae import IWAE
 from vae.posterior.full_gaussian import FullGaussian
 from vae.prior.standard_normal import StandardNormal
+from vae.training.initialization import start_at
 
 
 def test_full_gaussian_at_the_exact_posterior_has_the_exact_log_likelihood_as_its_elbo(float64: None) -> None:
@@ -30,10 +32,10 @@ def test_full_gaussian_at_the_exact_posterior_has_the_exact_log_likelihood_as_it
         layer = model.posterior.mean_and_triangle
         layer.weight.zero_()[:3] = gain
         layer.bias.copy_(torch.cat((-gain @ bias, scale.diagonal().log(), scale[rows, columns])))
-    terms = model.terms(x, model.encode(x), 4, "if_any")
+    terms = drawn(model, x, 4)
     exact = exact_log_px(model, x)
     torch.testing.assert_close(terms.log_w, exact.expand(4, -1), atol=1e-5, rtol=0)
-    many = model.terms(x, model.encode(x), 200_000, "required")
+    many = drawn(model, x, 200_000)
     stderr = many.log_px_z.std(0) / len(many.log_px_z) ** 0.5
     assert ((many.elbo - exact).abs() < 4.5 * stderr).all()
 
@@ -50,13 +52,13 @@ def test_trained_linear_vae_reaches_the_maximum_likelihood_of_ppca() -> None:
         StandardNormal,
         partial(GaussianLearned, init_sigma=0.3, min_sigma=1e-3),
     )
-    model.start_from_mean(x.mean(0))
+    start_at(model, x.mean(0))
     objective = IWAE(k=1, gradient="stl")  # whose noise vanishes where q is exact
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        objective(model.terms(x, model.encode(x), 1, "none", path=True), 0).backward()
+        objective(drawn(model, x, 1), 0).backward()
         optimizer.step()
         schedule.step()
     weight, bias, sigma = model.decoder.output.weight, model.decoder.output.bias, model.likelihood.sigma
@@ -69,5 +71,5 @@ def test_trained_linear_vae_reaches_the_maximum_likelihood_of_ppca() -> None:
     assert sigma.item() ** 2 == pytest.approx(pca.noise_variance_, rel=0.01)
     # The bound is nearly tight there, as the posterior can be exact; it still approaches.
     with torch.no_grad():
-        bound = model.terms(x, model.encode(x), 200, "if_any").elbo.mean().item()
+        bound = drawn(model, x, 200).elbo.mean().item()
     assert bound == pytest.approx(maximum, abs=0.1)

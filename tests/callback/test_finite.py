@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig
 
+from vae.checks import ConfigError
 from vae.run.checkpoint import newest_undamaged, read_checkpoint
 from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
@@ -65,9 +66,10 @@ def train(composed: Composed, *overrides: str, plant: Callback | None = None) ->
     config = composed(*QUICK, *overrides)
     seed_everything(0, verbose=False)
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
     if plant is not None:
         trainer.callbacks.insert(0, plant)
+    module = build_module(config, data, trainer)
     trainer.fit(module, data)
     return module
 
@@ -134,12 +136,13 @@ def test_skipped_steps_change_nothing(plant: Callback, composed: Composed, tmp_p
 
 
 def test_too_many_skipped_steps_end_the_run(composed: Composed, tmp_path: Path) -> None:
-    line = "at step 7 .*; on_nan=skip: 2 steps were left out before (callback.finite.limit), and this is one more"
+    line = "at step 7 .*; on_nan=skip: 2 steps were left out before (on_nan_limit), and this is one more"
     with pytest.raises(FloatingPointError, match=re.escape(line).replace(r"\.\*", ".*")):
-        train(composed, "on_nan=skip", "callback.finite.limit=2", plant=NaNData(1, 5, 6))
+        train(composed, "on_nan=skip", "on_nan_limit=2", plant=NaNData(1, 5, 6))
     assert good_step(tmp_path) == 4
 
 
 def test_another_policy_is_one_line(composed: Composed) -> None:
-    with pytest.raises(Exception, match="on_nan=ignore: must be one of stop, skip"):
-        build_trainer(composed(*QUICK, "on_nan=ignore"))
+    config = composed(*QUICK, "on_nan=ignore")
+    with pytest.raises(ConfigError, match="on_nan=ignore: must be one of stop, skip"):
+        build_module(config, instantiate(config.data))

@@ -70,8 +70,10 @@ def test_no_gpu_to_keep_images_on(composed: Callable[..., DictConfig]) -> None:
         "data.device=gpu", "trainer.accelerator=cpu", "logger=none", "callback=none", "latent_size=2"
     )
     data = instantiate(config.data)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     with pytest.raises(ConfigError, match=r"data\.device=gpu: must be auto or cpu where training runs on the CPU"):
-        build_trainer(config).fit(build_module(config, data), data)
+        trainer.fit(module, data)
 
 
 def test_what_was_trained_from_a_gpu_is_evaluated_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:

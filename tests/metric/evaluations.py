@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from drawn import drawn
 from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.model import LatentModel
 
@@ -15,7 +16,7 @@ def sizes_of(model: LatentModel) -> Sizes:
 def evaluation(model: LatentModel, x: Tensor, first: int = 0, label: Tensor | None = None) -> EvaluatedBatch:
     """One batch whose first image has the position `first`."""
     q = model.encode(x)
-    terms = model.terms(x, q, 1, "if_any")
+    terms = drawn(model, x, 1, q)
     return EvaluatedBatch(
         model=model,
         x=x,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from drawn import drawn
 from linear_gaussian import SHAPE, exact_log_px, linear_model
 from vae.metric.active_units import ActiveUnits
 from vae.metric.bound import Bound
@@ -21,7 +22,7 @@ SIZES = Sizes(SHAPE, 2, discrete=True)
 
 def _evaluate(model: LatentModel, x: torch.Tensor, beta: float = 1.0, first: int = 0) -> EvaluatedBatch:
     q = model.encode(x)
-    terms = model.terms(x, q, 3, "if_any")
+    terms = drawn(model, x, 3, q)
     loss = ELBO(k=3, beta=beta)(terms, 0)
     label = torch.zeros(len(x), dtype=torch.int64)
     return EvaluatedBatch(model, x, label, first, first, q, terms, loss, q.mean, model.decode(q.mean).mean)

@@ -3,11 +3,8 @@
 import pytest
 
 from vae.checks import ConfigError
-from vae.objective.schedule import Constant, Cyclical, Linear
-
-
-def test_constant_is_constant() -> None:
-    assert {Constant(4)(step) for step in (0, 1, 10**6)} == {4.0}
+from vae.objective.elbo import ELBO
+from vae.objective.schedule import Cyclical, Linear
 
 
 def test_linear_rises_and_stays() -> None:
@@ -24,7 +21,7 @@ def test_cyclical_repeats_rising_then_holding() -> None:
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_impossible_beta_is_refused(value: float) -> None:
     with pytest.raises(ConfigError, match=r"objective\.beta=.*at least 0"):
-        Constant(value)
+        ELBO(beta=value)
 
 
 def test_impossible_steps_are_refused() -> None:

@@ -44,7 +44,9 @@ def test_nothing_grows_in_ten_thousand_steps(composed: Callable[..., DictConfig]
     overrides = ["data.batch_size=62", "trainer.max_epochs=500", "trainer.accelerator=cpu", "logger=csv"]
     config = composed(*overrides, "callback.pictures.every_n_epochs=50", "callback.progress=null")
     data = instantiate(config.data)
-    module, trainer, watching = build_module(config, data), build_trainer(config), Watching()
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
+    watching = Watching()
     trainer.callbacks.append(watching)
     trainer.fit(module, data)
     early, late = watching.noted[2000], watching.noted[10_000]

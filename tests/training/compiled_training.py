@@ -43,7 +43,8 @@ def fitted(*overrides: str) -> VAEModule:
         config = compose("train", [*QUICK, f"paths.run={folder}", *overrides])
         seed_everything(0, verbose=False)
         data = instantiate(config.data)
-        module, trainer = build_module(config, data), build_trainer(config)
+        trainer = build_trainer(config)
+        module = build_module(config, data, trainer)
         trainer.fit(module, data)
     return module
 
@@ -56,7 +57,7 @@ def compare(model: str) -> dict[str, float]:
     module = fitted(*MODELS[model], "compile=true")
     differences = [float((module.state_dict()[name] - value).abs().max()) for name, value in reference.items()]
     x = torch.rand(64, 1, 8, 8)
-    loss = module._step(x, x, 0)[0]
+    loss = module.losses(x, x, module.model.noise(module.objective.draws, len(x)), 0)[0]
     return {
         "graphs": counters["stats"]["unique_graphs"],
         "breaks": sum(counters["graph_break"].values()),

@@ -38,25 +38,26 @@ def test_the_largest_that_fits(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loss = VAEModule._loss
+    step = VAEModule.training_step
 
-    def refusing(self: VAEModule, batch: Batch) -> torch.Tensor:
+    def refusing(self: VAEModule, batch: Batch, batch_idx: int) -> torch.Tensor:
         if len(batch.image) > fits:
             raise RuntimeError("CUDA out of memory. Tried to allocate 1.00 GiB")
-        return loss(self, batch)
+        return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(VAEModule, "_loss", refusing)
+    monkeypatch.setattr(VAEModule, "training_step", refusing)
     config = composed(*QUICK, f"steps_at_once={steps}", "data.batch_size=16")
     data = instantiate(config.data)
-    assert search(build_trainer(config), build_module(config, data), data) == found
+    trainer = build_trainer(config)
+    assert search(trainer, build_module(config, data, trainer), data) == found
     assert not [record for record in caplog.records if record.name in batch_size.TALKERS]
 
 
 def test_other_errors_are_no_answer(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: VAEModule, batch: Batch) -> torch.Tensor:
+    def failing(self: VAEModule, batch: Batch, batch_idx: int) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(VAEModule, "_loss", failing)
+    monkeypatch.setattr(VAEModule, "training_step", failing)
     config = composed(*QUICK, "data.batch_size=16")
     data = instantiate(config.data)
     with pytest.raises(RuntimeError, match="shapes do not match"):

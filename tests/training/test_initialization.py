@@ -83,7 +83,7 @@ def test_only_burdas_presets_start_at_the_mean(preset: str, composed: Callable[.
 
 
 def test_the_default_does_not(composed: Callable[..., DictConfig]) -> None:
-    assert not build_model(composed(), (1, 8, 8)).starts_from_mean
+    assert not composed().start_from_mean
 
 
 @pytest.mark.parametrize("start", [True, False])
@@ -118,5 +118,6 @@ def test_a_decoded_spread_starts_where_it_is_told_without_the_mean(
 
 
 def test_another_start_is_refused(composed: Callable[..., DictConfig]) -> None:
+    config = composed("start_from_mean=0.5")
     with pytest.raises(ConfigError, match=r"start_from_mean=0\.5: must be true or false"):
-        build_model(composed("start_from_mean=0.5"), (1, 8, 8))
+        build_module(config, instantiate(config.data))

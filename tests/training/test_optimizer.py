@@ -27,7 +27,8 @@ def fitted(config: DictConfig) -> Trainer:
     """After an epoch of 19 steps."""
     data = instantiate(config.data)
     torch.manual_seed(0)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     trainer.fit(module, data)
     return trainer
 

@@ -52,7 +52,8 @@ def fitted(composed: Composed, *overrides: str, callback: Callback | None = None
     config = composed(*QUICK, *overrides)
     OmegaConf.resolve(config)
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     if callback is not None:
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     trainer.fit(module, data)

@@ -14,7 +14,7 @@ from vae.callback.progress import Progress
 from vae.checks import ConfigError
 from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
-from vae.training.steps_at_once import MOST_STEPS, steps_at_once
+from vae.training.steps_at_once import MOST_STEPS, StepsAtOnce, steps_at_once
 
 Composed = Callable[..., DictConfig]
 
@@ -43,8 +43,9 @@ def fitted(
     OmegaConf.resolve(config)
     seed_everything(0, verbose=False)
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
     trainer.callbacks.extend([callback] if callback else [])  # type: ignore[attr-defined]
+    module = build_module(config, data, trainer)
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return module
 
@@ -108,7 +109,7 @@ class Listener(Callback):
         (["+trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2"),
         (["+trainer.limit_train_batches=1"], "trainer.limit_train_batches=1"),
         (["+trainer.val_check_interval=3"], "trainer.val_check_interval=3"),
-        (["trainer.precision=bf16-mixed"], "trainer.precision=bf16-mixed"),
+        (["trainer.profiler=simple"], "a trainer.profiler"),
         (["callback=ema"], "the callback EMAWeightAveraging"),
         (["+callback.best.every_n_train_steps=5"], "the callback ModelCheckpoint"),
         (["trainer.devices=2", "trainer.strategy=ddp"], "several devices"),
@@ -157,7 +158,8 @@ def test_the_bar_counts_steps(composed: Composed, monkeypatch: pytest.MonkeyPatc
 
     config = composed(*QUICK, "steps_at_once=4", "trainer.max_epochs=1")
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     trainer.callbacks.append(Noting(refresh_rate=3))  # type: ignore[attr-defined]
     trainer.fit(module, data)
     assert seen == [(4, 19), (8, 19), (12, 19), (16, 19), (19, 19)]
@@ -174,25 +176,17 @@ class Counter(Callback):
         pl_module.log("step", float(trainer.global_step))
 
 
-def test_a_callback_of_ones_own_may_listen_and_log_before_each_step_of_a_group(
-    composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = fitted(composed, tmp_path / "plain")
-    looked_for: list[str] = []
-    monkeypatch.setattr("vae.training.steps_at_once._is_plain", lambda module: looked_for.append("hooks"))
-    by_lightning = fitted(composed, tmp_path / "by_lightning")
-    assert looked_for
-    assert same(plain, by_lightning)
-    monkeypatch.undo()
-    counter = Counter()
+def test_a_callback_of_ones_own_may_listen_and_log_before_each_step(composed: Composed, tmp_path: Path) -> None:
+    plain, counter = fitted(composed, tmp_path / "plain"), Counter()
     listened = fitted(composed, tmp_path / "listened", callback=counter)
-    assert not listened.automatic_optimization
+    assert isinstance(plain, StepsAtOnce)
+    assert not isinstance(listened, StepsAtOnce)
     assert same(plain, listened)
     assert counter.steps == list(range(3 * 19))
     assert listened.trainer.callback_metrics["step"] == 3 * 19 - 1
 
 
-def test_lightnings_hooks_are_not_looked_for_where_only_our_callbacks_listen(
+def test_lightnings_hooks_are_not_looked_for_within_a_group(
     composed: Composed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def looked_for(*arguments: object) -> None:

@@ -23,7 +23,8 @@ def fitted(composed: Composed, *overrides: str) -> tuple[VAEModule, Trainer]:
     config = composed(*QUICK, *QUIET, *overrides)
     seed_everything(0, verbose=False)
     data = instantiate(config.data)
-    module, trainer = build_module(config, data), build_trainer(config)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
     trainer.fit(module, data)
     return module, trainer
 
@@ -75,9 +76,7 @@ def test_the_encoder_sees_corrupted_images_and_the_likelihood_scores_clean_ones(
     seen, scored = [], []
     encode, terms = LatentModel.encode, LatentModel.terms
     monkeypatch.setattr(LatentModel, "encode", lambda model, x: seen.append(x) or encode(model, x))
-    monkeypatch.setattr(
-        LatentModel, "terms", lambda model, x, *rest, **named: scored.append(x) or terms(model, x, *rest, **named)
-    )
+    monkeypatch.setattr(LatentModel, "terms", lambda model, x, *rest: scored.append(x) or terms(model, x, *rest))
     fitted(composed, "corruption=mask", "corruption.rate=1", "corruption.fill=0.25", "trainer.max_epochs=1")
     # The callback that counts parameters encodes an image of its own.
     assert len(scored) == sum(bool((x == 0.25).all()) for x in seen)

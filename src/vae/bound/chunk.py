@@ -1,29 +1,53 @@
-"""Draws that are worked on a few at a time, in the memory of a few."""
+"""Draws that are decoded a few at a time, in the memory of a few."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
-Numbers = tuple[Tensor | None, ...]
+from vae.bound.terms import LatentVariableModel, Terms
 
 
-def in_chunks(function: Callable[[Tensor], Numbers], draws: Tensor, chunk: int | None, recompute: bool) -> Numbers:
-    """function(draws), for `chunk` of the draws at a time.
+def terms_in_chunks(
+    model: LatentVariableModel,
+    x: Float[Tensor, "B C H W"],
+    q: Distribution,
+    noise: Float[Tensor, "K B E"],
+    chunk: int | None,
+    densities: bool,
+    draws: bool,
+) -> Terms:
+    """The terms of all draws, decoded `chunk` of them at a time.
 
-    What lies between the draws and a chunk's results is not kept for the backward pass but computed a second time
-    there, so that memory is that of one chunk and gradients are those of all.
+    What lies between the noise and the log-densities is not kept for the backward pass but computed a second time
+    there, so that memory is that of one chunk. Values and gradients are those of all draws at once.
 
     Args:
-        function: K draws → results for each, along the first dimension; None where there is none.
-        draws: along the first dimension.
-        chunk: how many at a time; None for all.
-        recompute: whether to compute a second time even if all are taken at once.
+        model: p(x|z), p(z) and the draws.
+        x: images.
+        q: q(z|x) of each.
+        noise: ε of all draws.
+        chunk: the number of draws that are decoded at a time; None for all.
+        densities: whether log p(z) and log q(z|x) of each draw will be asked for.
+        draws: whether z itself will be: then all draws are made at once, and only decoded in chunks.
     """
-    again = partial(checkpoint, function, use_reentrant=False) if torch.is_grad_enabled() else function
-    if chunk is None or chunk >= len(draws):
-        return again(draws) if recompute else function(draws)
-    parts = zip(*map(again, draws.split(chunk)), strict=True)
-    return tuple(None if part[0] is None else torch.cat(part) for part in parts)
+    p = model.p_z()
+    made = model.draw(q, noise) if draws else None
+
+    def some(part: Tensor) -> tuple[Tensor, ...]:
+        z = model.draw(q, part) if made is None else part
+        log_px_z = model.decode(z).log_prob(x)
+        return (log_px_z, p.log_prob(z), q.log_prob(z)) if densities and made is None else (log_px_z,)
+
+    again = _computed_twice(some) if torch.is_grad_enabled() else some
+    source = noise if made is None else made
+    parts = zip(*map(again, source.split(chunk or len(source))), strict=True)
+    log_px_z, *of_z = (torch.cat(part) for part in parts)
+    return Terms(log_px_z, made, q, p, dict(zip(("log_pz", "log_qz"), of_z, strict=False)))
+
+
+def _computed_twice(function: Callable[[Tensor], tuple[Tensor, ...]]) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda part: checkpoint(function, part, use_reentrant=False)

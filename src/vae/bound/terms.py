@@ -1,60 +1,134 @@
 """What one forward pass yields: all that the ELBO, the IWAE bound and the NLL are made of."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from vae.checks import ConfigError
+
+
+@runtime_checkable
+class LatentVariableModel(Protocol):
+    """p(x, z) = p(x|z) p(z), and how z is drawn from q(z|x): what the terms of a bound are worked out from."""
+
+    @property
+    def params_per_draw(self) -> int:
+        """Decoder outputs for each z."""
+
+    def p_z(self) -> Distribution:
+        """p(z)."""
+
+    def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:
+        """p(x|z)."""
+
+    def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
+        """ε, of k draws for each image."""
+
+    def draw(self, q: Distribution, noise: Float[Tensor, "K B E"]) -> Float[Tensor, "K B D"]:
+        """z = g(ε, x)."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Log-densities in nats, summed over pixels or latents, for K draws z ~ q(z|x) of each of B images.
+    """K draws z ~ q(z|x) of each of B images, and their log-densities in nats, summed over pixels or latents.
 
-    All but log p(x|z) are None where they were not asked for, since what is not needed is not computed.
-    log_px_z: log p(x|z). log_pz: log p(z). log_qz: log q(z|x). kl: KL(q(z|x)‖p(z)) in closed form.
-    latent_kl: KL(q(z_d|x)‖p(z_d)) of each latent, in closed form or from the draws. z: the draws.
-    log_qz_path: log_qz again, but with gradients to the posterior's parameters only by way of z.
+    Densities of z are worked out when they are first asked for: an objective pays for what it uses.
+
+    Args:
+        log_px_z: log p(x|z).
+        z: the draws; None where only what is `known` may be asked for.
+        q: q(z|x), of batch shape (B,).
+        p: p(z).
+        known: what has been worked out already, by the name of its property.
     """
 
     log_px_z: Float[Tensor, "K B"]
-    log_pz: Float[Tensor, "K B"] | None = None
-    log_qz: Float[Tensor, "K B"] | None = None
-    kl: Float[Tensor, " B"] | None = None
-    latent_kl: Float[Tensor, "B D"] | None = None
-    z: Float[Tensor, "K B D"] | None = None
-    log_qz_path: Float[Tensor, "K B"] | None = None
-    # Means that are asked for twice; functools.cached_property has a lock, which torch.compile cannot enter.
-    _means: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    z: Float[Tensor, "K B D"] | None
+    q: Distribution
+    p: Distribution
+    known: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def _once(self, name: str, work_out: Callable[[], Tensor]) -> Tensor:
+        # functools.cached_property has a lock in Python 3.11, which torch.compile cannot enter.
+        if name not in self.known:
+            self.known[name] = work_out()
+        return self.known[name]
+
+    @property
+    def draws(self) -> Float[Tensor, "K B D"]:
+        """z."""
+        assert self.z is not None, "draws in chunks are not kept unless the objective says `uses_draws`"
+        return self.z
+
+    @property
+    def log_pz(self) -> Float[Tensor, "K B"]:
+        """log p(z)."""
+        return self._once("log_pz", lambda: self.p.log_prob(self.draws))
+
+    @property
+    def log_qz(self) -> Float[Tensor, "K B"]:
+        """log q(z|x)."""
+        return self._once("log_qz", lambda: self.q.log_prob(self.draws))
+
+    @property
+    def log_qz_path(self) -> Float[Tensor, "K B"]:
+        """log q(z|x) with gradients to the posterior's parameters only by way of z.
+
+        The gradient at fixed z, the score, is taken off by subtracting log q at z held constant.
+        """
+        of_constant = self.q.log_prob(self.draws.detach())
+        return self.log_qz - of_constant + of_constant.detach()
 
     @property
     def log_w(self) -> Float[Tensor, "K B"]:
         """The log importance weights log p(x, z) − log q(z|x) (Burda et al. 2016, equation 8)."""
-        return self.log_px_z - self._log_ratio
-
-    @property
-    def _log_ratio(self) -> Float[Tensor, "K B"]:
-        """log q(z|x) − log p(z)."""
-        assert self.log_qz is not None, "the densities of z were not asked for"
-        assert self.log_pz is not None, "the densities of z were not asked for"
-        return self.log_qz - self.log_pz
+        return self.log_px_z - (self.log_qz - self.log_pz)
 
     @property
     def distortion(self) -> Float[Tensor, " B"]:
         """−E_q[log p(x|z)], the mean over the draws."""
-        if "distortion" not in self._means:
-            self._means["distortion"] = -self.log_px_z.mean(0)
-        return self._means["distortion"]
+        return self._once("distortion", lambda: -self.log_px_z.mean(0))
+
+    @property
+    def kl(self) -> Float[Tensor, " B"]:
+        """KL(q(z|x)‖p(z)) in closed form.
+
+        Raises:
+            ConfigError: there is none for this pair.
+        """
+        return self._once("kl", lambda: analytic_kl(self.q, self.p))
 
     @property
     def sampled_rate(self) -> Float[Tensor, " B"]:
         """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
-        return self._log_ratio.mean(0)
+        return (self.log_qz - self.log_pz).mean(0)
 
     @property
     def rate(self) -> Float[Tensor, " B"]:
-        """KL(q‖p) for reports: in closed form where `kl` is there, else the Monte Carlo estimate."""
-        return self.sampled_rate if self.kl is None else self.kl
+        """KL(q‖p) for reports: in closed form where there is one, else the Monte Carlo estimate."""
+        try:
+            return self.kl
+        except ConfigError:
+            return self.sampled_rate
+
+    def latent_kl(self, analytic: bool) -> Float[Tensor, "B D"]:
+        """KL(q(z_d|x)‖p(z_d)) of each latent, in closed form or as the mean over the draws.
+
+        Raises:
+            ConfigError: the latents are not independent in both.
+        """
+        if not (isinstance(self.q, Independent) and isinstance(self.p, Independent)):
+            raise ConfigError(
+                "objective.free_bits: needs latents that are independent in both posterior and prior"
+                " (posterior=diagonal_gaussian prior=standard_normal)"
+            )
+        q, p = self.q.base_dist, self.p.base_dist
+        return kl_divergence(q, p) if analytic else (q.log_prob(self.draws) - p.log_prob(self.draws)).mean(0)
 
     @property
     def elbo(self) -> Float[Tensor, " B"]:
@@ -65,3 +139,17 @@ class Terms:
     def iwae_bound(self) -> Float[Tensor, " B"]:
         """log (1/K) Σ_k w_k, the K-sample bound (Burda et al. 2016, equation 8)."""
         return self.log_w.logsumexp(0) - math.log(len(self.log_px_z))
+
+
+def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"]:
+    """KL(q‖p) in closed form; for diagonal Gaussians ½ Σ_d (μ² + σ² − 1 − ln σ²) against N(0, I).
+
+    Raises:
+        ConfigError: there is none for this pair.
+    """
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError as error:
+        raise ConfigError(
+            "objective.kl=analytic: this posterior and prior have no closed-form KL; use objective.kl=monte_carlo"
+        ) from error

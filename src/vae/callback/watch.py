@@ -5,8 +5,6 @@ import sys
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
@@ -19,14 +17,13 @@ from vae.random import draw_key, set_draws
 class Watch(Callback):
     """Logs, besides what the module logs,
 
-    * `train/grad_norm`: the norm of all gradients before clipping, every `trainer.log_every_n_steps` steps;
     * `val/sigma`: σ of the likelihood, where it has a single one;
     * `latent/rate_001`, …: the rate of each latent z₁, …, in closed form where it has one, see
       `vae.metric.rate_per_latent.mean_rates`;
     * `val/nll`, `val/nll_stderr`: importance-sampled with `nll_k` draws, on the same images with the same
       noise each time (off by default, as it costs).
 
-    The last three are of the first `images` validation images, every `every_n_epochs` epochs. Of posterior
+    They are of the first `images` validation images, every `every_n_epochs` epochs. Of posterior
     collapse it warns in words, as soon as a validation shows it.
 
     Args:
@@ -41,11 +38,6 @@ class Watch(Callback):
         self.nll_k = check_int("callback.watch.nll_k", nll_k, minimum=0)
         self._has_warned = False
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            self._log(trainer, {"train/grad_norm": float(get_total_norm(gradients))}, trainer.global_step + 1)
-
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -56,10 +48,10 @@ class Watch(Callback):
         assert isinstance(data, ImageDataModule)
         x = data.images("val", self.images)[0].to(model.device)
         numbers: dict[str, float] = {}
-        sigma = getattr(model.likelihood, "sigma", None)
-        if isinstance(sigma, float) or (isinstance(sigma, Tensor) and sigma.numel() == 1):
+        sigma = model.likelihood.spread
+        if sigma is not None and sigma.numel() == 1:
             numbers["val/sigma"] = float(sigma)
-        if getattr(model.posterior, "has_density", True):
+        if model.posterior.has_density:
             # The draws of this callback must not shift those of training.
             with torch.random.fork_rng():
                 set_draws(draw_key("watch"), model.device)

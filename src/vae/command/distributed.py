@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from vae.command.override import override
 from vae.run.directory import RunDirectory
 
 CHILD = "VAE_CHILD_OF_PROCESS"
@@ -87,5 +86,5 @@ def rerun_arguments(run: Path) -> list[str]:
         f"--config-path={run / '.hydra'}",
         "--config-name=config",
         "hydra/job_logging=stdout",
-        override("hydra.run.dir", run),
+        f"hydra.run.dir='{run}'",
     ]

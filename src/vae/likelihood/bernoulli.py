@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
-from vae.bound.precision import full_precision
+from vae.likelihood.likelihood import Likelihood
 
 
 class _LogProbability(torch.autograd.Function):
@@ -62,7 +62,7 @@ class IndependentBernoulli(Independent):
         return _LogProbability.apply(self.base_dist.logits, value)
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(Likelihood):
     """`likelihood=bernoulli`: log p(x|z) = Σ_pixels [x ln p + (1 − x) ln(1 − p)], p = sigmoid(decoder).
 
     A probability for binarised images (`data.binarize=dynamic|threshold`). On grey values it is the
@@ -76,12 +76,11 @@ class Bernoulli(nn.Module):
     support = "binary"
 
     def __init__(self, image_shape: tuple[int, int, int]):
-        super().__init__()
-        self.param_shape = image_shape
+        super().__init__(image_shape)
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> IndependentBernoulli:
-        """The distribution over x, of event shape (C, H, W)."""
-        return IndependentBernoulli(full_precision(params))
+        """p(x|z), of event shape (C, H, W)."""
+        return IndependentBernoulli(params)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`, kept within 0.001 of 0 and 1."""

@@ -4,14 +4,14 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, constraints
 
-from vae.bound.precision import full_precision
+from vae.likelihood.likelihood import Likelihood
 from vae.likelihood.rounded import TOP, RoundedNormal, Shape
 
 
-class Categorical(nn.Module):
+class Categorical(Likelihood):
     """log P(x|z) = Σ_pixels ln softmax(decoder)_{255 x}, with 256 decoder maps for each channel.
 
     It knows nothing of the order of the levels, which it must learn from data (van den Oord et al. 2016,
@@ -24,13 +24,12 @@ class Categorical(nn.Module):
     support = "bytes"
 
     def __init__(self, image_shape: tuple[int, int, int]):
-        super().__init__()
         channels, height, width = image_shape
-        self.param_shape = ((TOP + 1) * channels, height, width)
+        super().__init__(((TOP + 1) * channels, height, width))
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W), from maps in the order (level, channel)."""
-        logits = full_precision(params).unflatten(-3, (TOP + 1, -1)).movedim(-4, -1)
+        """p(x|z), of event shape (C, H, W), from maps in the order (level, channel)."""
+        logits = params.unflatten(-3, (TOP + 1, -1)).movedim(-4, -1)
         return Independent(Levels(logits), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:

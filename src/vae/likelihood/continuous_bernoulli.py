@@ -5,14 +5,14 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, constraints
 
-from vae.bound.precision import full_precision
+from vae.likelihood.likelihood import Likelihood
 from vae.likelihood.rounded import Shape
 
 
-class ContinuousBernoulli(nn.Module):
+class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π_pixels C(λ) λ^x (1 − λ)^(1−x) on [0, 1], λ = sigmoid(decoder).
 
     The Bernoulli's cross-entropy plus log C(λ), which makes it integrate to 1 (Loaiza-Ganem & Cunningham
@@ -25,12 +25,11 @@ class ContinuousBernoulli(nn.Module):
     support = "unit"
 
     def __init__(self, image_shape: tuple[int, int, int]):
-        super().__init__()
-        self.param_shape = image_shape
+        super().__init__(image_shape)
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W)."""
-        return Independent(TiltedUniform(full_precision(params)), 3, validate_args=False)
+        """p(x|z), of event shape (C, H, W)."""
+        return Independent(TiltedUniform(params), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`, kept within 0.02 of 0 and 1."""

@@ -3,16 +3,16 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Independent
 
-from vae.bound.precision import full_precision
 from vae.checks import check_int, check_number
 from vae.likelihood.gaussian import raw_from_sigma
+from vae.likelihood.likelihood import Likelihood
 from vae.likelihood.rounded import RoundedLogisticMixture, RoundedNormal
 
 
-class DiscretizedGaussian(nn.Module):
+class DiscretizedGaussian(Likelihood):
     """`likelihood=discretized_gaussian`: the Gaussian with a fixed σ, over 256 levels.
 
     log P(x|z) = Σ_pixels ln [Φ((x + 1/510 − μ) / σ) − Φ((x − 1/510 − μ) / σ)] (Ho et al. 2020, Denoising
@@ -26,21 +26,27 @@ class DiscretizedGaussian(nn.Module):
     support = "bytes"
 
     def __init__(self, image_shape: tuple[int, int, int], sigma: float = 0.1):
-        super().__init__()
-        self.param_shape = image_shape
-        self.sigma = check_number("likelihood.sigma", sigma, above=0)
+        super().__init__(image_shape)
+        sigma = check_number("likelihood.sigma", sigma, above=0)
+        self.register_buffer("sigma", torch.tensor(sigma), persistent=False)
+
+    sigma: Tensor
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W)."""
-        mean = full_precision(params)
-        return Independent(RoundedNormal(mean, mean.new_tensor(self.sigma)), 3, validate_args=False)
+        """p(x|z), of event shape (C, H, W)."""
+        return Independent(RoundedNormal(params, self.sigma), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the mean before rounding is `mean`."""
         return mean
 
+    @property
+    def spread(self) -> Float[Tensor, ""]:
+        """σ."""
+        return self.sigma
 
-class DiscretizedLogistic(nn.Module):
+
+class DiscretizedLogistic(Likelihood):
     """`likelihood=discretized_logistic`: a mixture of logistics for each pixel, over 256 levels.
 
     P(x|z) = Π_pixels Σ_i π_i [sigmoid((x + 1/510 − μ_i) / s_i) − sigmoid((x − 1/510 − μ_i) / s_i)] with π, μ
@@ -63,17 +69,17 @@ class DiscretizedLogistic(nn.Module):
         init_scale: float = 0.2,
         min_scale: float = 0.002,
     ):
-        super().__init__()
         channels, height, width = image_shape
-        self.components = check_int("likelihood.components", components)
-        self.parts = 3 if components > 1 else 2  # a single component has no weight to learn
-        self.param_shape = (self.parts * components * channels, height, width)
+        check_int("likelihood.components", components)
+        parts = 3 if components > 1 else 2  # a single component has no weight to learn
+        super().__init__((parts * components * channels, height, width))
+        self.components, self.parts = components, parts
         self.init_raw_scale = raw_from_sigma(init_scale, min_scale, "scale")
         self.min_scale = min_scale
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W), from maps in the order (part, component, channel)."""
-        maps = full_precision(params).unflatten(-3, (self.parts, self.components, -1))
+        """p(x|z), of event shape (C, H, W), from maps in the order (part, component, channel)."""
+        maps = params.unflatten(-3, (self.parts, self.components, -1))
         mean, raw_scale, *logits = maps.unbind(-5)  # (*N, components, C, H, W) each
         log_weight = logits[0].log_softmax(-4) if logits else torch.zeros_like(mean)
         mixture = RoundedLogisticMixture(mean, self.min_scale + F.softplus(raw_scale), log_weight)

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from vae.bound.precision import full_precision
 from vae.checks import ConfigError, check_number
+from vae.likelihood.likelihood import Likelihood
 
 
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """`likelihood=gaussian`: p(x|z) = N(x; μ(z), σ² I) with a fixed σ.
 
     −log p(x|z) = Σ_pixels [(x − μ)² / 2σ² + ln σ + ½ ln 2π]: with σ = 1 half the squared error, plus a
@@ -23,24 +23,28 @@ class Gaussian(nn.Module):
         sigma: σ > 0, in units of x (the range of a pixel is 1).
     """
 
-    support = "real"
-
     def __init__(self, image_shape: tuple[int, int, int], sigma: float = 1.0):
-        super().__init__()
-        self.param_shape = image_shape
-        self.sigma = check_number("likelihood.sigma", sigma, above=0)
+        super().__init__(image_shape)
+        sigma = check_number("likelihood.sigma", sigma, above=0)
+        self.register_buffer("sigma", torch.tensor(sigma), persistent=False)
+
+    sigma: Tensor
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W)."""
-        mean = full_precision(params)
-        return normal(mean, mean.new_tensor(self.sigma))
+        """p(x|z), of event shape (C, H, W)."""
+        return normal(params, self.sigma)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`."""
         return mean
 
+    @property
+    def spread(self) -> Float[Tensor, ""]:
+        """σ."""
+        return self.sigma
 
-class GaussianLearned(nn.Module):
+
+class GaussianLearned(Likelihood):
     """`likelihood=gaussian_learned`: p(x|z) = N(x; μ(z), σ² I), one σ for all pixels learned with the rest.
 
     σ = min_sigma + softplus(ρ), so that the density cannot diverge where an image is fitted perfectly
@@ -53,11 +57,8 @@ class GaussianLearned(nn.Module):
         min_sigma: the lower bound, below `init_sigma`.
     """
 
-    support = "real"
-
     def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.01):
-        super().__init__()
-        self.param_shape = image_shape
+        super().__init__(image_shape)
         self.raw_sigma = nn.Parameter(torch.tensor(raw_from_sigma(init_sigma, min_sigma)))
         self.min_sigma = min_sigma
 
@@ -67,15 +68,20 @@ class GaussianLearned(nn.Module):
         return self.min_sigma + F.softplus(self.raw_sigma)
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W)."""
-        return normal(full_precision(params), self.sigma)
+        """p(x|z), of event shape (C, H, W)."""
+        return normal(params, self.sigma)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
         """The decoder output at which the likelihood's mean is `mean`."""
         return mean
 
+    @property
+    def spread(self) -> Float[Tensor, ""]:
+        """σ."""
+        return self.sigma
 
-class GaussianPerPixel(nn.Module):
+
+class GaussianPerPixel(Likelihood):
     """`likelihood=gaussian_per_pixel`: p(x|z) = Π_pixels N(x; μ(z), σ(z)²), both from the decoder.
 
     σ = min_sigma + softplus(ρ(z)). Without the bound the density diverges at pixels that never vary
@@ -87,18 +93,16 @@ class GaussianPerPixel(nn.Module):
         min_sigma: the lower bound, below `init_sigma`.
     """
 
-    support = "real"
     decodes_spread = True
 
     def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.05):
-        super().__init__()
         channels, height, width = image_shape
-        self.param_shape = (2 * channels, height, width)
+        super().__init__((2 * channels, height, width))
         self.init_raw_sigma, self.min_sigma = raw_from_sigma(init_sigma, min_sigma), min_sigma
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W), from the maps of μ and those of ρ (P = 2C)."""
-        mean, raw_sigma = full_precision(params).chunk(2, dim=-3)
+        """p(x|z), of event shape (C, H, W), from the maps of μ and those of ρ (P = 2C)."""
+        mean, raw_sigma = params.chunk(2, dim=-3)
         return normal(mean, self.min_sigma + F.softplus(raw_sigma))
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:

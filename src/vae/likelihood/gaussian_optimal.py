@@ -2,15 +2,15 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from vae.bound.precision import full_precision
 from vae.checks import check_number
 from vae.likelihood.gaussian import normal
+from vae.likelihood.likelihood import Likelihood
 
 
-class GaussianOptimal(nn.Module):
+class GaussianOptimal(Likelihood):
     """`likelihood=gaussian_optimal`: p(x|z) = N(x; μ(z), σ*² I) with σ*² the mean squared error.
 
     In training, σ*² is that of the batch being scored, which maximises the batch's likelihood and so needs
@@ -23,23 +23,26 @@ class GaussianOptimal(nn.Module):
         min_sigma: the lower bound of σ*.
     """
 
-    support = "real"
     couples_batch = True
+    needs_calibration = True
     sigma: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int], min_sigma: float = 0.001):
-        super().__init__()
-        self.param_shape = image_shape
+        super().__init__(image_shape)
         self.min_sigma = check_number("likelihood.min_sigma", min_sigma, above=0)
         self.register_buffer("sigma", torch.tensor(1.0))
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """The distribution over x, of event shape (C, H, W); in training its σ is that of what it scores."""
-        mean = full_precision(params)
+        """p(x|z), of event shape (C, H, W); in training its σ is that of what it scores."""
         if not self.training:
-            return normal(mean, self.sigma)
-        base = BatchOptimalNormal(mean, self.sigma, self.min_sigma)
+            return normal(params, self.sigma)
+        base = BatchOptimalNormal(params, self.sigma, self.min_sigma)
         return Independent(base, 3, validate_args=False)
+
+    @property
+    def spread(self) -> Float[Tensor, ""]:
+        """σ*, as it was calibrated last."""
+        return self.sigma
 
     def calibrate(self, mean_squared_error: Float[Tensor, ""]) -> None:
         """Set σ* for evaluation from the mean of (x − μ)² over training images, draws and pixels."""

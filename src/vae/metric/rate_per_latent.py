@@ -59,7 +59,7 @@ def mean_rates(model: LatentModel, q: Distribution) -> Float[Tensor, " D"]:
         model: the model.
         q: q(z|x) of the images.
     """
-    if not getattr(model.posterior, "has_density", True):
+    if not model.posterior.has_density:
         return q.mean.var(0)
     exact = exact_rates(q, model.p_z())
     if exact is not None:

@@ -6,11 +6,12 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae.network.network import Encoder
 from vae.network.norm import norm_and_activation
 from vae.network.pyramid import MemoryFormat, PyramidDecoder, double, halve, pyramid
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Encoder):
     """Image → features: 4×4 convolutions of stride 2, each with its normalisation and activation.
 
     64×64 pixels become 32, 16, 8 and 4 a side. The architecture is that of DCGAN's discriminator

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vae.checks import ConfigError, check_int
 from vae.network.activation import activation_layer
+from vae.network.network import Decoder, Encoder
 
 
 def _check_sizes(hidden_sizes: Sequence[int]) -> None:
@@ -41,7 +42,7 @@ def _hidden_layers(sizes: Sequence[int], activation: str, gated: bool) -> list[n
     ]
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(Encoder):
     """Image → features: one hidden layer for each of `hidden_sizes`, each followed by the activation.
 
     With no hidden sizes the features are the pixels, and the encoder is linear in x.
@@ -70,7 +71,7 @@ class MLPEncoder(nn.Module):
         return self.layers(x)
 
 
-class MLPDecoder(nn.Module):
+class MLPDecoder(Decoder):
     """z → likelihood parameters: the encoder's hidden sizes in reverse, then a linear output.
 
     Args:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae.checks import ConfigError, check_bool, check_int
+from vae.network.network import Decoder
 
 SMALLEST = 4
 """Sides are halved until none is above this."""
@@ -102,7 +103,7 @@ class MemoryFormat(nn.Module):
         return maps.contiguous(memory_format=self.memory_format)
 
 
-class PyramidDecoder(nn.Module):
+class PyramidDecoder(Decoder):
     """z → the innermost maps → layers that lead outwards through the levels → a bias for each pixel.
 
     Args:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae.checks import check_int
+from vae.network.network import Encoder
 from vae.network.norm import norm_and_activation
 from vae.network.pyramid import Level, MemoryFormat, PyramidDecoder, double, halve, pyramid
 
@@ -35,7 +36,7 @@ def _blocks(level: Level, blocks: int, norm: str, activation: str) -> list[nn.Mo
     return [ResidualBlock(level.channels, norm, activation) for _ in range(blocks)]
 
 
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(Encoder):
     """Image → features: for each level a strided convolution, then residual blocks.
 
     No block works at the full resolution, where it would cost the most.

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae.bound.terms import Terms
-from vae.checks import ConfigError, check_choice, check_int, check_number
-from vae.objective.objective import Needs, Objective
-from vae.objective.schedule import Constant
+from vae.checks import check_choice, check_int, check_number
+from vae.objective.objective import Objective
 from vae.objective.target_rate import TargetRate
 
 
@@ -26,53 +25,46 @@ class ELBO(Objective):
         beta: β ≥ 0, or a schedule: a function of the optimiser step, or a `TargetRate`.
         free_bits: λ ≥ 0, in nats for each latent.
         chunk: draws decoded at a time; None for all at once.
+
+    Raises:
+        ConfigError: in `forward`, if the KL is to be analytic and has no closed form.
     """
 
     def __init__(
         self,
         k: int = 1,
         kl: str = "analytic",
-        beta: float | Callable[[int], float | Tensor] = 1.0,
+        beta: float | Callable[[int | Tensor], float | Tensor] = 1.0,
         free_bits: float = 0.0,
         chunk: int | None = None,
     ):
+        super().__init__(check_int("objective.k", k), chunk)
+        self.kl = check_choice("objective.kl", kl, ("analytic", "monte_carlo"))
+        self.beta = beta if callable(beta) else check_number("objective.beta", beta, minimum=0)
         self.free_bits = check_number("objective.free_bits", free_bits, minimum=0)
-        analytic = check_choice("objective.kl", kl, ("analytic", "monte_carlo")) == "analytic"
-        needs = Needs(
-            kl="required" if analytic else "none",
-            latent_kl="none" if free_bits == 0 else "analytic" if analytic else "monte_carlo",
-        )
-        super().__init__(check_int("objective.k", k), chunk, needs)
-        self.kl = kl
-        self.beta = beta if callable(beta) else Constant(beta)
+        self.uses_log_densities = kl == "monte_carlo"
+        self.uses_draws = self.uses_log_densities and free_bits > 0
 
-    @property
-    def is_constant(self) -> bool:
-        return isinstance(self.beta, Constant)
-
-    def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
-        """The loss in nats per image at optimiser step `step`.
-
-        Raises:
-            ConfigError: the KL was to be analytic, and `terms` holds none.
-        """
-        rate = self._rate(terms)
-        if self.training and isinstance(self.beta, TargetRate):
-            self.beta.observe(rate.mean())
-        beta = self.beta(step)
-        if terms.latent_kl is not None and self.free_bits:
-            return terms.distortion.mean() + beta * terms.latent_kl.mean(0).clamp(min=self.free_bits).sum()
+    def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
+        """The loss in nats per image at optimiser step `step`."""
+        beta = self.beta(step) if callable(self.beta) else self.beta
+        if self.free_bits:
+            rate = terms.latent_kl(self.kl == "analytic").mean(0).clamp(min=self.free_bits).sum()
+            return terms.distortion.mean() + beta * rate
+        rate = self.rate(terms)
         weighted = rate if isinstance(beta, float) and beta == 1 else beta * rate
         return (terms.distortion + weighted).mean()
 
-    def _rate(self, terms: Terms) -> Float[Tensor, " B"]:
-        if self.kl == "monte_carlo":
-            return terms.sampled_rate
-        if terms.kl is None:
-            raise ConfigError("objective.kl=analytic: the terms hold no closed-form KL; use monte_carlo")
-        return terms.kl
+    def rate(self, terms: Terms) -> Float[Tensor, " B"]:
+        """KL(q(z|x)‖p(z)) in the form that was asked for."""
+        return terms.kl if self.kl == "analytic" else terms.sampled_rate
+
+    def after_step(self, rate: Float[Tensor, " B"]) -> None:
+        """Let a `TargetRate` adapt β to the rate of the step."""
+        if isinstance(self.beta, TargetRate):
+            self.beta.observe(rate.mean())
 
     @torch.no_grad()
     def numbers(self, step: int) -> dict[str, float]:
         """β, where it is not constant."""
-        return {} if isinstance(self.beta, Constant) else {"beta": float(self.beta(step))}
+        return {"beta": float(self.beta(step))} if callable(self.beta) else {}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vae.bound.terms import Terms
 from vae.checks import check_choice, check_int, check_number
-from vae.objective.objective import Needs, Objective
+from vae.objective.objective import Objective
 
 
 class IWAE(Objective):
@@ -43,14 +43,11 @@ class IWAE(Objective):
         self.gradient = check_choice("objective.gradient", gradient, ("standard", "stl", "dreg"))
         self.outer = check_int("objective.outer", outer)
         draws = self.outer * check_int("objective.k", k)
-        super().__init__(draws, chunk, Needs(path=gradient != "standard"))
+        super().__init__(draws, chunk)
+        self.uses_draws, self.hooks_gradients = gradient != "standard", gradient == "dreg"
         self.elbo_weight = check_number("objective.elbo_weight", elbo_weight, minimum=0, maximum=1)
 
-    @property
-    def is_constant(self) -> bool:
-        return True
-
-    def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
+    def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
         log_w = terms.log_w.unflatten(0, (self.outer, -1))  # (M, K, B)
         bound = log_w.logsumexp(1).mean(0) - math.log(log_w.shape[1])
@@ -64,15 +61,13 @@ class IWAE(Objective):
 
     def _surrogate(self, terms: Terms, weight: Float[Tensor, "M K B"]) -> Float[Tensor, ""]:
         """Σ_mk c_mk ln w_mk with constant c and without the score term: what has the gradient of the bound."""
-        assert terms.log_pz is not None
-        assert terms.log_qz_path is not None
-        assert terms.z is not None
         outer, inner, images = weight.shape
         mixed = ((1 - self.elbo_weight) * weight + self.elbo_weight / inner) / outer
         if self.gradient == "dreg":
             squared = ((1 - self.elbo_weight) * weight.square() + self.elbo_weight / inner) / outer
             # A weight that is 0 sends no gradient to z, whatever its factor.
             factor = (squared / mixed.clamp(min=torch.finfo(mixed.dtype).tiny)).flatten(0, 1).unsqueeze(-1)
-            terms.z.register_hook(lambda gradient: gradient * factor)
+            if terms.draws.requires_grad:  # not with a frozen encoder
+                terms.draws.register_hook(lambda gradient: gradient * factor)
         log_w = terms.log_px_z + terms.log_pz - terms.log_qz_path
         return (mixed.flatten(0, 1) * log_w).sum() / images

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vae.bound.terms import Terms
 from vae.checks import check_int
-from vae.objective.objective import Needs, Objective
+from vae.objective.objective import Objective
 
 
 class Reconstruction(Objective):
@@ -18,13 +18,12 @@ class Reconstruction(Objective):
         chunk: draws decoded at a time; None for all at once.
     """
 
+    needs_density = False
+    trains_prior = False
+
     def __init__(self, k: int = 1, chunk: int | None = None):
-        super().__init__(check_int("objective.k", k), chunk, Needs(density=False, prior=False))
+        super().__init__(check_int("objective.k", k), chunk)
 
-    @property
-    def is_constant(self) -> bool:
-        return True
-
-    def forward(self, terms: Terms, step: int) -> Float[Tensor, ""]:
+    def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
         return terms.distortion.mean()

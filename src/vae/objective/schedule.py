@@ -1,16 +1,9 @@
 """β as a pure function of the optimiser step, so that resuming a run changes nothing."""
 
+import torch
+from torch import Tensor
+
 from vae.checks import check_int, check_number
-
-
-class Constant:
-    """β(step) = value."""
-
-    def __init__(self, value: float = 1.0):
-        self.value = check_number("objective.beta", value, minimum=0)
-
-    def __call__(self, step: int) -> float:
-        return self.value
 
 
 class Linear:
@@ -24,8 +17,8 @@ class Linear:
         self.start = check_number("objective.beta.start", start, minimum=0)
         self.end = check_number("objective.beta.end", end, minimum=0)
 
-    def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+    def __call__(self, step: int | Tensor) -> Tensor:
+        return self.start + (self.end - self.start) * _at_most_one(step, self.steps)
 
 
 class Cyclical:
@@ -40,6 +33,10 @@ class Cyclical:
         self.start = check_number("objective.beta.start", start, minimum=0)
         self.end = check_number("objective.beta.end", end, minimum=0)
 
-    def __call__(self, step: int) -> float:
-        phase = (step % self.steps) / self.steps
-        return self.start + (self.end - self.start) * min(phase / self.rise, 1.0)
+    def __call__(self, step: int | Tensor) -> Tensor:
+        return self.start + (self.end - self.start) * _at_most_one(step % self.steps, self.steps * self.rise)
+
+
+def _at_most_one(steps: int | Tensor, of: float) -> Tensor:
+    """min(steps / of, 1), in float64 and without waiting for a device."""
+    return (torch.as_tensor(steps, dtype=torch.float64) / of).clamp(max=1.0)

@@ -43,7 +43,7 @@ class TargetRate(nn.Module):
         check_number("objective.beta.start", start, minimum=min_beta, maximum=max_beta)
         self.register_buffer("log_beta", torch.tensor(math.log(start)))
 
-    def forward(self, step: int) -> Float[Tensor, ""]:
+    def forward(self, step: int | Tensor) -> Float[Tensor, ""]:
         """β now, on the device."""
         return self.log_beta.exp()
 
@@ -53,6 +53,6 @@ class TargetRate(nn.Module):
         if distributed.is_available() and distributed.is_initialized():
             rate = rate.detach() / distributed.get_world_size()
             distributed.all_reduce(rate, distributed.ReduceOp.SUM)
-        # A step that is left out because its rate is not finite must not spoil β.
-        error = ((rate - self.target_rate) / self.target_rate).nan_to_num(0.0).clamp(-1, 1)
+        # A step that is left out because its rate is not finite must not move β.
+        error = ((rate - self.target_rate) / self.target_rate).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
         self.log_beta.add_(self.speed * error).clamp_(math.log(self.min_beta), math.log(self.max_beta))

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from vae.bound.precision import full_precision
+from vae.posterior.posterior import Posterior
 
 
-class Delta(nn.Module):
+class Delta(Posterior):
     """q(z|x) = δ(z − μ(x)), with μ linear in the features.
 
     It has no density, and KL(q‖p) = ∞, so that there is no bound to maximise: `objective=reconstruction`.
@@ -23,12 +23,12 @@ class Delta(nn.Module):
     has_density = False
 
     def __init__(self, features: int, latent_size: int):
-        super().__init__()
+        super().__init__(latent_size)
         self.mean = nn.Linear(features, latent_size)
 
     def forward(self, features: Float[Tensor, "B F"]) -> "PointMass":
-        """The distribution over z, of batch shape (B,) and event shape (D,)."""
-        return PointMass(full_precision(self.mean(features)))
+        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        return PointMass(self.mean(features))
 
 
 class PointMass(Distribution):

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Size, Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 from torch.distributions.transforms import Transform
 from zuko.distributions import NormalizingFlow
 from zuko.flows import MAF
 
-from vae.bound.precision import full_precision
 from vae.checks import check_choice, check_int
 from vae.posterior.diagonal_gaussian import log_init_sigma
+from vae.posterior.posterior import Posterior
 from vae.random import generator
 
 MEAN_DRAWS = 64
 """Draws, half of them the negatives of the others, from which the mean of q(z|x) is worked out."""
 
 
-class FlowPosterior(nn.Module):
+class FlowPosterior(Posterior):
     """z = f(ε₀; x) with ε₀ ~ N(μ(x), diag σ²(x)) and f a chain of affine autoregressive or coupling layers.
 
     log q(z|x) = log N(ε₀; μ, σ²) − ln |det ∂f/∂ε₀| comes with the draw in one pass (Kingma et al. 2016,
@@ -44,7 +44,7 @@ class FlowPosterior(nn.Module):
         hidden_sizes: Sequence[int] = (128, 128),
         init_sigma: float = 1.0,
     ):
-        super().__init__()
+        super().__init__(latent_size)
         self.log_init_sigma = log_init_sigma(init_sigma)
         check_choice("posterior.kind", kind, ("autoregressive", "coupling"))
         self.mean_and_log_scale = nn.Linear(features, 2 * latent_size)
@@ -61,12 +61,21 @@ class FlowPosterior(nn.Module):
     mean_noise: Tensor
 
     def forward(self, features: Float[Tensor, "B F"]) -> "FlowDistribution":
-        """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
-        features = full_precision(features)
-        mean, log_scale = full_precision(self.mean_and_log_scale(features)).chunk(2, dim=-1)
+        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)
         scale = (log_scale + self.log_init_sigma).exp()
         base = Independent(Normal(mean, scale, validate_args=False), 1, validate_args=False)
         return FlowDistribution(self.transform(features), base, self.mean_noise.to(mean))
+
+    def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
+        """The noise of ε₀."""
+        weight = self.mean_and_log_scale.weight
+        return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
+
+    def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
+        """z = f(μ + σε)."""
+        assert isinstance(q, FlowDistribution)
+        return q.at(noise)
 
 
 class FlowDistribution(NormalizingFlow):
@@ -81,6 +90,27 @@ class FlowDistribution(NormalizingFlow):
     def __init__(self, generate: Transform, base: Independent, mean_noise: Float[Tensor, "S 1 D"]):
         super().__init__(generate.inv, base)
         self.mean_noise = mean_noise
+        # The latest draw and its density, which comes with it in one pass and by f⁻¹ would take D.
+        self._latest: tuple[Tensor, Tensor] | None = None
+
+    def at(self, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
+        """f(μ + σε)."""
+        normal = self.base.base_dist
+        base_draw = normal.loc + normal.scale * noise
+        z, log_det = self.transform.inv.call_and_ladj(base_draw)
+        self._latest = z, self.base.log_prob(base_draw) - log_det
+        return z
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The log-density, by f⁻¹ unless it is asked of the latest draw itself."""
+        if self._latest is not None and value is self._latest[0]:
+            return self._latest[1]
+        return super().log_prob(value)
+
+    def rsample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
+        """Draws, differentiable in the parameters."""
+        loc = self.base.base_dist.loc
+        return self.at(torch.randn(*sample_shape, *loc.shape, dtype=loc.dtype, device=loc.device))
 
     @property
     def mean(self) -> Float[Tensor, "B D"]:

@@ -3,14 +3,14 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 from torch.distributions.kl import register_kl
 
-from vae.bound.precision import full_precision
 from vae.checks import check_number
+from vae.posterior.posterior import Posterior
 
 
-class FullGaussian(nn.Module):
+class FullGaussian(Posterior):
     """q(z|x) = N(z; μ, L Lᵀ), with μ and the lower triangle of L / σ₀ linear in the features.
 
     The diagonal of L / σ₀ is the exponential of its row of the features' map; draws are z = μ + Lε (Kingma &
@@ -23,8 +23,7 @@ class FullGaussian(nn.Module):
     """
 
     def __init__(self, features: int, latent_size: int, init_sigma: float = 1.0):
-        super().__init__()
-        self.latent_size = latent_size
+        super().__init__(latent_size)
         self.init_sigma = check_number("posterior.init_sigma", init_sigma, above=0)
         below = latent_size * (latent_size - 1) // 2
         self.mean_and_triangle = nn.Linear(features, 2 * latent_size + below)
@@ -34,13 +33,22 @@ class FullGaussian(nn.Module):
     positions: Tensor
 
     def forward(self, features: Float[Tensor, "B F"]) -> MultivariateNormal:
-        """The distribution over z, of batch shape (B,) and event shape (D,), in float32 at least."""
+        """q(z|x), of batch shape (B,) and event shape (D,)."""
         d = self.latent_size
-        outputs = full_precision(self.mean_and_triangle(features))
-        mean, log_diagonal, below = outputs.split((d, d, d * (d - 1) // 2), dim=-1)
+        mean, log_diagonal, below = self.mean_and_triangle(features).split((d, d, d * (d - 1) // 2), dim=-1)
         triangle = torch.zeros_like(mean).repeat(1, d).index_copy(1, self.positions, below).unflatten(1, (d, d))
         scale = self.init_sigma * (triangle + torch.diag_embed(log_diagonal.exp()))
         return MultivariateNormal(mean, scale_tril=scale, validate_args=False)
+
+    def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
+        """ε ~ N(0, I)."""
+        weight = self.mean_and_triangle.weight
+        return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
+
+    def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
+        """z = μ + Lε."""
+        assert isinstance(q, MultivariateNormal)
+        return q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
 
 @register_kl(MultivariateNormal, Independent)

@@ -1,17 +1,18 @@
 """A density fitted to the latents of a trained model, from which to sample in place of its prior."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
 from vae.checks import ConfigError, check_choice, check_int
-from vae.model import LatentModel
+from vae.prior.prior import Prior
 
 
-class FittedDensity(nn.Module):
+class FittedDensity(Prior):
     """Σ_i π_i N(z; m_i, L_i L_iᵀ) with fixed numbers: a prior, with the same `forward` as those that are trained.
 
     Args:
@@ -37,9 +38,21 @@ class FittedDensity(nn.Module):
         return MixtureSameFamily(Categorical(self.weight, validate_args=False), normals, validate_args=False)
 
 
+@runtime_checkable
+class Encodes(Protocol):
+    """What a density is fitted to the latents of, a `vae.model.LatentModel`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def encode(self, x: Tensor) -> Distribution:
+        """q(z|x)."""
+
+
 @torch.no_grad()
 def fit_density(
-    model: LatentModel,
+    model: Encodes,
     images: Float[Tensor, "N C H W"],
     components: int = 10,
     of: str = "draws",

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from zuko.distributions import NormalizingFlow
 from zuko.flows import MAF
 
 from vae.checks import check_choice, check_int
+from vae.prior.prior import Prior
 
 
-class FlowPrior(nn.Module):
+class FlowPrior(Prior):
     """log p(z) = log N(f(z); 0, I) + ln |det ∂f/∂z| with f a chain of affine autoregressive or coupling layers.
 
     The density takes one pass, which is what training needs; a draw takes D passes a layer for
@@ -49,6 +50,6 @@ class FlowPrior(nn.Module):
         self.register_buffer("one", torch.ones(latent_size), persistent=False)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> NormalizingFlow:
-        """The distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used by this prior."""
+        """p(z), of event shape (D,). `encode` is not used by this prior."""
         base = Independent(Normal(self.zero, self.one, validate_args=False), 1, validate_args=False)
         return NormalizingFlow(self.transform(), base)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
 from vae.checks import check_int
+from vae.prior.prior import Prior
 
 
-class GaussianMixture(nn.Module):
+class GaussianMixture(Prior):
     """p(z) = Σ_i π_i N(z; m_i, diag s_i²) with π, m and s learned (Dilokthanakul et al. 2016, without y).
 
     The means start as draws from N(0, I), the scales at 1 and the weights equal.
@@ -28,7 +29,7 @@ class GaussianMixture(nn.Module):
         self.logits = nn.Parameter(torch.zeros(components))
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureSameFamily:
-        """The distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used by this prior."""
+        """p(z), of event shape (D,). `encode` is not used by this prior."""
         weights = Categorical(logits=self.logits, validate_args=False)
         normals = Independent(Normal(self.mean, self.log_scale.exp(), validate_args=False), 1, validate_args=False)
         return MixtureSameFamily(weights, normals, validate_args=False)

@@ -1,15 +1,19 @@
 """`prior=standard_normal`: p(z) = N(0, I)."""
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from jaxtyping import Float
+from torch import Size, Tensor
+from torch.distributions import Distribution, Independent, Normal, register_kl
 
-from vae.bound.normal import UnitNormal
+from vae.prior.prior import Prior
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """p(z) = N(z; 0, I).
 
     Args:
@@ -26,5 +30,33 @@ class StandardNormal(nn.Module):
         self.register_buffer("one", torch.ones(latent_size), persistent=False)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Independent:
-        """The distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used by this prior."""
+        """p(z), of event shape (D,). `encode` is not used by this prior."""
         return Independent(UnitNormal(self.zero, self.one), 1, validate_args=False)
+
+
+class UnitNormal(Normal):
+    """N(0, 1) of each latent.
+
+    Args:
+        zero: 0 for each.
+        one: 1 for each.
+    """
+
+    def __init__(self, zero: Float[Tensor, "*N"], one: Float[Tensor, "*N"]):
+        self.loc, self.scale = zero, one
+        Distribution.__init__(self, zero.shape, validate_args=False)
+
+    def expand(
+        self, batch_shape: Size | list[int] | tuple[int, ...], _instance: Distribution | None = None
+    ) -> "UnitNormal":
+        return UnitNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """−½ x² − ½ ln 2π."""
+        return -0.5 * value.square() - HALF_LOG_2PI
+
+
+@register_kl(Normal, UnitNormal)
+def _kl_to_unit_normal(q: Normal, p: UnitNormal) -> Float[Tensor, "*N"]:
+    """½ (μ² + σ² − 1 − ln σ²) (Kingma & Welling 2014, appendix B); the entropy is ln σ + ½ (1 + ln 2π)."""
+    return 0.5 * (q.loc.square() + q.scale.square()) + HALF_LOG_2PI - q.entropy()

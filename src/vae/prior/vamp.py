@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily
 
 from vae.checks import ConfigError, check_int
+from vae.prior.prior import Prior
 
 
-class Vamp(nn.Module):
+class Vamp(Prior):
     """p(z) = (1/M) Σ_m q(z|u_m), with M images u_m that are learned (Tomczak & Welling 2018, equation 9).
 
     The pseudo-inputs start as training images and are kept in [0, 1]. The encoder is not part of this
@@ -30,7 +31,7 @@ class Vamp(nn.Module):
         self.register_buffer("logits", torch.zeros(components), persistent=False)
 
     @property
-    def images_needed(self) -> int:
+    def images_needed(self) -> int:  # type: ignore[override]
         """Training images that `start_from_images` must be given."""
         return len(self.pseudo_inputs)
 
@@ -49,6 +50,6 @@ class Vamp(nn.Module):
         self.pseudo_inputs.copy_(images[: self.images_needed])
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureSameFamily:
-        """The distribution over z, of event shape (D,). `encode` is x → q(z|x)."""
+        """p(z), of event shape (D,)."""
         weights = Categorical(logits=self.logits, validate_args=False)
         return MixtureSameFamily(weights, encode(self.pseudo_inputs.clamp(0, 1)), validate_args=False)

@@ -125,7 +125,7 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, float]:
         """The final numbers."""
-        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        return json.loads(self.metrics_file.read_text())
 
 
 def _defaults() -> DictConfig:

@@ -105,7 +105,7 @@ class TrainedModel:
         Raises:
             ConfigError: k < 1, or the posterior has no density (a plain autoencoder).
         """
-        if not getattr(self.model.posterior, "has_density", True):
+        if not self.model.posterior.has_density:
             raise ConfigError("log_marginal: the posterior of this model is a point, so that it has no likelihood")
         parts = [self.model.log_marginal(x, k) for x in self._batches(images)]
         tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:3]}

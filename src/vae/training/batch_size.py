@@ -39,7 +39,7 @@ def largest_batch_size(config: DictConfig) -> int:
         if trainer.world_size > 1 or trainer.strategy.root_device.type == "cpu":
             raise ConfigError("data.batch_size=auto: must be a number unless one GPU trains")
         data = instantiate(config.data)
-        return search(trainer, build_module(config, data), data)
+        return search(trainer, build_module(config, data, trainer), data)
 
 
 def search(trainer: Trainer, module: VAEModule, data: ImageDataModule) -> int:

@@ -14,7 +14,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from vae.checks import ConfigError, check_bool, check_int, check_memory
+from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory
 from vae.command.ranks import EndTogether
 from vae.data import ImageDataModule
 from vae.metric.evaluated_batch import Sizes
@@ -22,9 +22,10 @@ from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.run.checkpoint import SealedCheckpoints
 from vae.training.combination import check_combination
-from vae.training.execution import Execution, compile_mode
+from vae.training.execution import Execution, ScaledGradients, compile_mode, set_network_type
 from vae.training.initialization import initialize
 from vae.training.module import VAEModule
+from vae.training.steps_at_once import StepsAtOnce, steps_at_once
 
 ORDINARY = 2048
 """The largest whole number of a model's config up to which nobody need ask whether there is memory for it."""
@@ -42,14 +43,16 @@ def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> Latent
         likelihood=instantiate(config.likelihood),
     )
     initialize(model, config.init)
-    if getattr(model.likelihood, "decodes_spread", False):
-        model.start_from_mean(torch.zeros(image_shape))  # for the spread's own start; the mean's may follow
-    model.starts_from_mean = check_bool("start_from_mean", config.start_from_mean)
     return model
 
 
-def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
+def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | None = None) -> VAEModule:
     """The model, its objective, metrics and optimiser.
+
+    Args:
+        config: a composed config.
+        data: the images; they are told to come in groups where several steps are taken at once.
+        trainer: that will train the module; None for one that only evaluates.
 
     Raises:
         ConfigError: parts that cannot work together.
@@ -63,8 +66,12 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
     check_combination(model, objective, data.values)
     # A set that is smaller than its batch is one batch, and how large it is has not been read yet.
     _check_step(objective, min(data.batch_size, 1000), model.likelihood.param_shape)
+    set_network_type(model, str(config.trainer.precision))
     sizes = sizes_of(model, data)
-    return VAEModule(
+    if trainer is not None:
+        data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels)
+    skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
+    return (VAEModule if data.steps_at_once == 1 else StepsAtOnce)(
         model=model,
         objective=objective,
         corruption=instantiate(config.corruption),
@@ -74,10 +81,11 @@ def build_module(config: DictConfig, data: ImageDataModule) -> VAEModule:
         val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
         test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
         execution=Execution(
-            steps_at_once=config.steps_at_once,
             compile_mode=compile_mode(config.compile),
             recompute_decoder=check_bool("recompute_decoder", config.recompute_decoder),
         ),
+        start_from_mean=check_bool("start_from_mean", config.start_from_mean),
+        skip_limit=check_int("on_nan_limit", config.on_nan_limit, minimum=0) if skips else None,
     )
 
 
@@ -116,7 +124,7 @@ def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
         latent_size=model.latent_size,
         discrete=data.values == model.likelihood.support,
         data_name=data_name(data),
-        has_density=getattr(model.posterior, "has_density", True),
+        has_density=model.posterior.has_density,
     )
 
 
@@ -136,13 +144,15 @@ def build_trainer(config: DictConfig) -> Trainer:
 
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
-    _check_clipping(config)
     _check_best(config)
+    precision = _precision(config)
     callbacks = present(_last_to_the_end(instantiate(config.callback, _convert_="all")))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     try:
-        trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar)
+        trainer = instantiate(
+            config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar, **precision
+        )
     except Exception as error:
         cause = error.__cause__ or error
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
@@ -156,14 +166,23 @@ def build_trainer(config: DictConfig) -> Trainer:
     return trainer
 
 
-def _check_clipping(config: DictConfig) -> None:
-    """Lightning does not clip gradients for an optimiser that may unscale them itself, as fused ones may."""
-    clips, mixed = config.trainer.gradient_clip_val, "mixed" in str(config.trainer.precision)
-    if clips and mixed and config.optimizer.get("fused"):
+def _precision(config: DictConfig) -> dict[str, Any]:
+    """Lightning's options of a precision: its own would run densities, too, in less than float32.
+
+    Raises:
+        ConfigError: float16 without a GPU, or with what Lightning does not clip: an optimiser that may unscale
+            gradients itself, as fused ones may.
+    """
+    if config.trainer.precision != "16-mixed":
+        return {"precision": "32-true"}
+    if not torch.cuda.is_available():
+        raise ConfigError("trainer.precision=16-mixed: needs a GPU; bf16-mixed does not")
+    clips = config.trainer.gradient_clip_val
+    if clips and config.optimizer.get("fused"):
         raise ConfigError(
-            f"trainer.gradient_clip_val={clips}: with trainer.precision={config.trainer.precision} it needs"
-            " optimizer.fused=false"
+            f"trainer.gradient_clip_val={clips}: with trainer.precision=16-mixed it needs optimizer.fused=false"
         )
+    return {"precision": None, "plugins": [ScaledGradients()]}
 
 
 def _check_best(config: DictConfig) -> None:

@@ -1,10 +1,10 @@
 """Which parts of a model make no sense together, told before any step is made."""
 
 import torch
-from torch import nn
 
-from vae.bound.latent import analytic_kl, latent_kl
+from vae.bound.terms import Terms
 from vae.checks import ConfigError
+from vae.likelihood.likelihood import Likelihood
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 
@@ -21,27 +21,26 @@ def check_combination(model: LatentModel, objective: Objective, values: str) -> 
         ConfigError: why it cannot, in one line.
     """
     _check_likelihood(model.likelihood, objective, values)
-    if objective.needs.density and not getattr(model.posterior, "has_density", True):
+    if objective.needs_density and not model.posterior.has_density:
         raise ConfigError(
             "posterior=delta has no density, so that KL(q‖p) is infinite and there is no bound:"
             " use objective=reconstruction"
         )
-    if not objective.needs.prior and any(True for _ in model.prior.parameters()):
+    if not objective.trains_prior and any(True for _ in model.prior.parameters()):
         raise ConfigError(
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
         )
-    if objective.needs.kl == "required" or objective.needs.latent_kl != "none":
-        _check_kl(model, objective)
+    _try(model, objective)
 
 
-def _check_likelihood(likelihood: nn.Module, objective: Objective, values: str) -> None:
+def _check_likelihood(likelihood: Likelihood, objective: Objective, values: str) -> None:
     if likelihood.support == "bytes" and values != "bytes":
         raise ConfigError(
             f"likelihood={type(likelihood).__name__} is over the 256 levels of a byte, and the images are"
             " binarised: use data.binarize=none, or likelihood=bernoulli"
         )
     chunked = objective.chunk is not None and objective.chunk < objective.draws
-    if chunked and getattr(likelihood, "couples_batch", False):
+    if chunked and likelihood.couples_batch:
         raise ConfigError(
             f"objective.chunk={objective.chunk}: likelihood=gaussian_optimal takes its σ from all draws at once;"
             " use objective.chunk=null"
@@ -49,12 +48,11 @@ def _check_likelihood(likelihood: nn.Module, objective: Objective, values: str) 
 
 
 @torch.no_grad()
-def _check_kl(model: LatentModel, objective: Objective) -> None:
-    """Ask for the KLs once, without the encoder."""
+def _try(model: LatentModel, objective: Objective) -> None:
+    """Ask for the loss once, without the networks: a KL that has no closed form, for one, is told here."""
     with torch.random.fork_rng(devices=[]):
         features = torch.zeros(1, model.encoder.features)
         q = model.posterior(features)
         p = model.prior(lambda images: model.posterior(features.expand(len(images), -1)))
-        analytic_kl(q, p, required=objective.needs.kl == "required")
-        if objective.needs.latent_kl != "none":
-            latent_kl(q, p, q.rsample(torch.Size((1,))), objective.needs.latent_kl == "analytic")
+        z = model.draw(q, model.noise(objective.draws, 1))
+        objective(Terms(torch.zeros(z.shape[:2]), z, q, p), 0)

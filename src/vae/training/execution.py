@@ -1,34 +1,39 @@
-"""How the training step is executed: options that change its speed or memory, but not what is computed."""
+"""How the training step is executed: options that change its speed or memory, but not what is computed.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+They wrap the step from outside: without them `VAEModule.losses` is what is done.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
+from vae.bound.chunk import terms_in_chunks
 from vae.bound.terms import Terms
 from vae.checks import ConfigError, check_choice
 from vae.model import LatentModel
 from vae.objective.objective import Objective
-from vae.training.divergence import Step
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
-Tensors = tuple[Tensor | None, ...]
+NETWORK_TYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+TermsOf = Callable[[Tensor, torch.distributions.Distribution, Tensor], Terms]
+Losses = Callable[[Tensor, Tensor, Tensor, int | Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Execution:
     """Options of the training step.
 
-    steps_at_once: optimiser steps between two visits to Lightning's loop, `auto` or a number (see
-    `vae.training.steps_at_once`). compile_mode: None, or how torch.compile is to compile what leads from images to
-    terms.
+    compile_mode: None, or how torch.compile is to compile what leads from images and noise to the loss.
     recompute_decoder: whether the decoder's activations are computed again for the gradients instead of kept.
     """
 
-    steps_at_once: int | str = "auto"
     compile_mode: str | None = None
     recompute_decoder: bool = False
 
@@ -56,53 +61,74 @@ def set_matmul_precision(precision: str) -> None:
     torch.set_float32_matmul_precision(check_choice("matmul_precision", precision, MATMUL_PRECISIONS))
 
 
-def loss_function(
-    model: LatentModel, objective: Objective, execution: Execution
-) -> Callable[[Tensor, Tensor, int], Step]:
-    """Images x, what the encoder sees of them and the optimiser step → the loss, and what is logged beside it.
+def set_network_type(model: LatentModel, precision: str) -> None:
+    """Have encoder and decoder compute in what `trainer.precision` says; everything else stays float32.
 
-    Compiled, it is one graph for the whole of training, whose batches all have one shape; evaluation, with its
-    shorter last batch and other numbers of draws, is not compiled. An objective that changes with the step is left
-    out of the graph, which would otherwise be compiled anew for each step; that costs some 7 % of a small model's.
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    dtype = NETWORK_TYPES[check_choice("trainer.precision", precision, NETWORK_TYPES)]
+    if dtype is not None:
+        for network in (model.encoder, model.decoder):
+            network.forward = _in_type(network.forward, dtype)
+
+
+def _in_type(forward: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The same with products and convolutions in `dtype`, the result in the type of what it is given."""
+
+    def run(values: Tensor) -> Tensor:
+        with torch.autocast(values.device.type, dtype):
+            return forward(values).to(values.dtype)
+
+    return run
+
+
+class ScaledGradients(MixedPrecision):
+    """Lightning's scaling of losses for float16, without its autocast around the whole step."""
+
+    def __init__(self) -> None:
+        super().__init__("16-mixed", "cuda")
+
+    @contextmanager
+    def forward_context(self) -> Iterator[None]:
+        """Leave it to the networks (`set_network_type`)."""
+        yield
+
+
+def terms_of(model: LatentModel, objective: Objective, execution: Execution) -> TermsOf:
+    """Images, q(z|x) and noise → the terms: `model.terms`, or the same in less memory."""
+    chunk = objective.chunk
+    if not execution.recompute_decoder and (chunk is None or chunk >= objective.draws):
+        return model.terms
+
+    def in_chunks(x: Tensor, q: torch.distributions.Distribution, noise: Tensor) -> Terms:
+        densities, draws = objective.uses_log_densities, objective.uses_draws
+        return terms_in_chunks(model, x, q, noise, chunk, densities, draws)
+
+    return in_chunks
+
+
+def compiled(losses: Losses, objective: Objective, mode: str) -> Losses:
+    """The same function, compiled.
+
+    It is one graph for the whole of training, whose batches all have one shape; evaluation, with its shorter last
+    batch and other numbers of draws, is not compiled. The noise is drawn outside, so that the numbers are those of
+    eager execution; the step is a tensor, since a number would be compiled in.
 
     Raises:
         ConfigError: the objective cannot be compiled.
     """
-    needs, draws, chunk = objective.needs, objective.draws, objective.chunk
-
-    def terms(x: Tensor, seen: Tensor) -> Terms:
-        return model.terms(x, model.encode(seen), draws, needs.kl, needs.latent_kl, needs.path, chunk)
-
-    def step_of(terms: Terms, step: int) -> Step:
-        return objective(terms, step), terms.distortion.detach(), terms.rate.detach()
-
-    if execution.compile_mode is None:
-        return lambda x, seen, step: step_of(terms(x, seen), step)
-    if getattr(objective, "gradient", None) == "dreg":
-        # It changes the gradient where it reaches the draws, which would be inside what is compiled.
+    if objective.hooks_gradients:
         raise ConfigError("compile: must be false with objective.gradient=dreg")
-    if objective.is_constant:
-        whole = _compiled(lambda x, seen: step_of(terms(x, seen), 0), execution.compile_mode)
-        return lambda x, seen, step: whole(x, seen)  # type: ignore[return-value]
+    graph = torch.compile(losses, mode=mode)
 
-    names = [field.name for field in fields(Terms) if field.init]
-
-    def tensors(x: Tensor, seen: Tensor) -> Tensors:
-        found = terms(x, seen)
-        return tuple(getattr(found, name) for name in names)
-
-    compiled = _compiled(tensors, execution.compile_mode)
-    return lambda x, seen, step: step_of(Terms(*compiled(x, seen)), step)  # type: ignore[arg-type]
-
-
-def _compiled(function: Callable[[Tensor, Tensor], Tensors], mode: str) -> Callable[[Tensor, Tensor], Tensors]:
-    compiled = torch.compile(function, mode=mode)
-    if mode not in WITH_CUDA_GRAPHS:
-        return compiled
-
-    def replayed(x: Tensor, seen: Tensor) -> Tensors:
+    def run(x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        at = torch.full((), int(step), device=x.device)
+        if mode not in WITH_CUDA_GRAPHS:
+            return graph(x, seen, noise, at)
         torch.compiler.cudagraph_mark_step_begin()
         # The next step's replay writes over a graph's results, and those of several steps are kept to be logged.
-        return tuple(None if found is None else found.clone() for found in compiled(x, seen))
+        loss, distortion, rate = graph(x, seen, noise, at)
+        return loss.clone(), distortion.clone(), rate.clone()
 
-    return replayed
+    return run

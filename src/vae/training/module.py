@@ -9,18 +9,18 @@ from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torchmetrics import Metric
 
-from vae.bound.allocation import keep_freed_memory
-from vae.data import Batch, BatchGroup
+from vae.data import Batch, ImageDataModule
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluated_batch import EvaluatedBatch, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
 from vae.training.divergence import Step, describe
-from vae.training.execution import Execution, loss_function
-from vae.training.steps_at_once import count_steps, optimizer_step, steps_at_once
+from vae.training.execution import Execution, compiled, terms_of
+from vae.training.initialization import start_from_images
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -41,6 +41,9 @@ class VAEModule(LightningModule):
         val_metrics: metrics of `vae.metric`, by name, for the validation images.
         test_metrics: the same for the test images.
         execution: how the step is executed.
+        start_from_mean: whether the decoder starts at the mean training image.
+        skip_limit: None to go on until a mean of losses is not finite; or how many steps, whose gradients are not
+            finite, may be left out.
     """
 
     def __init__(
@@ -53,127 +56,81 @@ class VAEModule(LightningModule):
         val_metrics: Mapping[str, Metric] | None = None,
         test_metrics: Mapping[str, Metric] | None = None,
         execution: Execution | None = None,
+        start_from_mean: bool = False,
+        skip_limit: int | None = None,
     ):
         super().__init__()
-        self.execution = execution or Execution()
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler = optimizer, scheduler
         self.corruption = corruption or nn.Identity()
         self.val_metrics, self.test_metrics = dict(val_metrics or {}), dict(test_metrics or {})
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
-        self.model.recompute_decoder = self.execution.recompute_decoder
-        self._step = loss_function(model, objective, self.execution)
+        execution = execution or Execution()
+        self.terms = terms_of(model, objective, execution)
+        if execution.compile_mode is not None:
+            self.losses = compiled(self.losses, objective, execution.compile_mode)  # type: ignore[method-assign, assignment]
+        self.start_from_mean, self.skip_limit = start_from_mean, skip_limit
+        self.skipped = 0
         self.latest: dict[str, float] = {}
-        self.latest_batch = 0
         self.per_latent: dict[str, list[float]] = {}
         # The steps whose means have not been logged: what training is looked at by, kept on the device.
         self.pending: list[Step] = []
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the name of each hook it calls, some 40 times a step, and a module's own way of setting
-        # attributes first looks for parameters, buffers and submodules, which text cannot be.
-        if type(value) is str or (value is None and name in self.__dict__):
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def setup(self, stage: str) -> None:
-        if stage == "fit":
-            keep_freed_memory()
-            # A checkpoint, if there is one, is restored after this.
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            data.steps_at_once = steps_at_once(self.trainer, self.execution.steps_at_once, data.batch_pixels)
-            self.automatic_optimization = data.steps_at_once == 1
-            if self.model.starts_from_mean:
-                self.model.start_from_mean(data.train_mean())
-            if wanted := self.model.start_images:
-                self.model.start_from_images(data.images("train", wanted)[0])
-
-    def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
-        """Measure something else on the test images."""
-        self.test_metrics = dict(metrics)
-        self._metrics = nn.ModuleList([*self.val_metrics.values(), *metrics.values()])
-
-    def on_test_start(self) -> None:
-        for metric in self.test_metrics.values():
-            if isinstance(metric, NeedsData):
-                metric.take_data(self.trainer.datamodule)  # type: ignore[attr-defined]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        count_steps(checkpoint)
-        # metrics.json has the last numbers of training, which a run that is resumed at its end does not log again.
-        checkpoint["latest"] = dict(self.latest)
-        # EarlyStopping keeps what it counted, but not that it has stopped the run.
-        checkpoint["should_stop"] = self.trainer.should_stop
-        # Its rows up to here, which will not be logged again, must be there before the checkpoint is.
-        for logger in self.loggers:
-            if isinstance(logger, MetricsCSV):
-                logger.save()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            self.latest = dict(checkpoint.get("latest", {}))
-            self.trainer.should_stop = checkpoint.get("should_stop", False)
-            for logger in self.loggers:
-                if isinstance(logger, MetricsCSV):
-                    logger.continue_after(checkpoint["global_step"])
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of training behind this one; `current_epoch` lacks one in a run that is resumed at its end."""
-        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-
-    def training_step(self, batch: Batch | BatchGroup, batch_idx: int) -> Tensor | None:
-        if isinstance(batch, Batch):
-            self.latest_batch = batch_idx
-            return self._loss(batch)
-        self._take_steps(batch, batch_idx)
-        return None
-
-    def _loss(self, batch: Batch) -> Tensor:
-        loss, distortion, rate = self._step(batch.image, self.corruption(batch.image), self.trainer.global_step)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
+        x, seen = batch.image, self.corruption(batch.image)
+        noise = self.model.noise(self.objective.draws, len(x))
+        loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
+        self.objective.after_step(rate)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
-        self.pending.append((loss.detach(), distortion, rate))
+        self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
         return loss
 
-    def _take_steps(self, group: BatchGroup, group_idx: int) -> None:
-        """What Lightning's loop does with each batch, without looking for hooks in between."""
-        optimizer, data = self.optimizers(), self.trainer.datamodule  # type: ignore[attr-defined]
-        step = optimizer_step(self)
-        last = len(group.keys) - 1
-        for i, batch in enumerate(group.batches()):
-            if self.trainer.global_step == self.trainer.max_steps:
-                return
-            self.latest_batch = group_idx * data.steps_at_once + i
-            loss = self._loss(data.ready(batch))
-            optimizer.zero_grad()  # type: ignore[union-attr]
-            loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
-            step()
-            self._log_if_due(self.trainer.is_last_batch and i == last)
-        if self.trainer.is_last_batch and self.scheduler is not None:
-            self.lr_schedulers().step()  # type: ignore[union-attr]
+    def losses(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each."""
+        terms = self.terms(x, self.model.encode(seen), noise)
+        loss = self.objective(terms, step)
+        return loss, terms.distortion.detach(), self.objective.rate(terms).detach()
 
-    def on_train_batch_end(self, outputs: object, batch: Batch | BatchGroup, batch_idx: int) -> None:
-        if self.automatic_optimization:
-            self._log_if_due(self.trainer.is_last_batch)
-
-    def _log_if_due(self, is_last: bool) -> None:
-        if is_last or len(self.pending) == self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            self._log_means()
-
-    def _log_means(self) -> None:
-        """Send the means since the last call, over steps and ranks, to the loggers."""
-        if not self.pending:
-            # Every step was left out, see callback/finite.py.
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave a step out whose gradient is not finite, if that is asked for, and log the norm of others."""
+        due = (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if not due and self.skip_limit is None:
             return
-        losses, distortions, rates = zip(*self.pending, strict=True)
-        means = torch.stack((torch.stack(losses).mean(), torch.cat(distortions).mean(), torch.cat(rates).mean()))
+        norm = get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        if self.skip_limit is not None and not norm.isfinite():
+            # Among ranks the gradients are averaged, so that all leave out the same steps.
+            self._leave_out(optimizer, self.skip_limit)
+        elif due:
+            self._send({"train/grad_norm": float(norm)}, self.trainer.global_step + 1)
+
+    def _leave_out(self, optimizer: torch.optim.Optimizer, limit: int) -> None:
+        """Have a step change nothing: neither weights nor the optimiser's state nor the means."""
+        self.skipped += 1
+        if self.skipped > limit:
+            raise FloatingPointError(
+                f"{describe(self, self.pending, self.trainer.global_step + 1)}; on_nan=skip: {limit} steps were"
+                " left out before (on_nan_limit), and this is one more"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self.pending.pop()
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Send the means of the steps to the loggers, where these are due."""
+        self.log_means_if_due(self.trainer.is_last_batch)
+
+    def log_means_if_due(self, is_last: bool) -> None:
+        """Log the means over the pending steps and over ranks, every so many steps and at the end of an epoch."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not self.pending or not (is_last or len(self.pending) == every):
+            return
+        means = torch.stack(
+            [
+                torch.stack([step.loss for step in self.pending]).mean(),
+                torch.cat([step.distortion for step in self.pending]).mean(),
+                torch.cat([step.rate for step in self.pending]).mean(),
+            ]
+        )
         loss, distortion, rate = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(describe(self, self.pending, self.trainer.global_step))
@@ -191,28 +148,74 @@ class VAEModule(LightningModule):
 
     def _log_now(self, numbers: dict[str, float]) -> None:
         self.latest |= numbers
-        row = {**numbers, "epoch": self.epochs}
+        self._send({**numbers, "epoch": self.epochs}, self.trainer.global_step)
+
+    def _send(self, numbers: dict[str, float], step: int) -> None:
         for logger in self.loggers:
-            logger.log_metrics(row, step=self.trainer.global_step)
+            logger.log_metrics(numbers, step=step)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of training behind this one; `current_epoch` lacks one in a run that is resumed at its end."""
+        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser of all parameters, and its scheduler."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+    @property
+    def data(self) -> ImageDataModule:
+        """The images of this training or evaluation."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def setup(self, stage: str) -> None:
+        """Start what starts from training images. A checkpoint, if there is one, is restored after this."""
+        if stage == "fit":
+            start_from_images(self.model, self.data, self.start_from_mean)
 
     def on_validation_epoch_start(self) -> None:
-        if self.model.needs_calibration:
-            set_draws(draw_key("calibrate"), self.device)
-            images = self.trainer.datamodule.images("train", CALIBRATION_IMAGES)[0]  # type: ignore[attr-defined]
-            self.model.calibrate((x, self.corruption(x)) for x in images.to(self.device).split(500))
+        """Work out the constants that a likelihood needs for evaluation."""
+        if self.model.likelihood.needs_calibration:
+            self._calibrate()
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Give the likelihood the mean squared error of training images, a draw of z for each."""
+        set_draws(draw_key("calibrate"), self.device)
+        images = self.data.images("train", CALIBRATION_IMAGES)[0].to(self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for x in images.split(500):
+            z = self.model.encode(self.corruption(x)).rsample()
+            total += (self.model.decode(z).mean - x).square().sum(dtype=torch.float64)
+        self.model.likelihood.calibrate((total / images.numel()).float())
+
+    def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
+        """Measure something else on the test images."""
+        self.test_metrics = dict(metrics)
+        self._metrics = nn.ModuleList([*self.val_metrics.values(), *metrics.values()])
+
+    def on_test_start(self) -> None:
+        """Give metrics the data that they ask for."""
+        for metric in self.test_metrics.values():
+            if isinstance(metric, NeedsData):
+                metric.take_data(self.data)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure one batch of validation images."""
         self._evaluate(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure one batch of test images."""
         self._evaluate(batch, self.test_metrics)
 
     def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> None:
         if not batch.counts:
             return
         x, q = batch.image, self.model.encode(self.corruption(batch.image))
-        latent_kl, chunk = self.objective.needs.latent_kl, self.objective.chunk
-        terms = self.model.terms(x, q, self.objective.draws, kl="if_any", latent=latent_kl, chunk=chunk)
+        terms = self.terms(x, q, self.model.noise(self.objective.draws, len(x)))
         evaluation = EvaluatedBatch(
             model=self.model,
             x=x,
@@ -229,9 +232,11 @@ class VAEModule(LightningModule):
             metric.update(evaluation)
 
     def on_validation_epoch_end(self) -> None:
+        """Log what was measured on the validation images."""
         self._log_metrics("val", self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
+        """Log what was measured on the test images."""
         self._log_metrics("test", self.test_metrics)
 
     def _log_metrics(self, stage: str, metrics: Mapping[str, Metric]) -> None:
@@ -248,3 +253,23 @@ class VAEModule(LightningModule):
             self.latest |= numbers
         else:
             self._log_now(numbers)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a resumed run needs beside the weights."""
+        # metrics.json has the last numbers of training, which a run that is resumed at its end does not log again.
+        checkpoint["latest"], checkpoint["skipped"] = dict(self.latest), self.skipped
+        # EarlyStopping keeps what it counted, but not that it has stopped the run.
+        checkpoint["should_stop"] = self.trainer.should_stop
+        # Its rows up to here, which will not be logged again, must be there before the checkpoint is.
+        for logger in self.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.save()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint was saved."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.latest, self.skipped = dict(checkpoint.get("latest", {})), checkpoint.get("skipped", 0)
+            self.trainer.should_stop = checkpoint.get("should_stop", False)
+            for logger in self.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.continue_after(checkpoint["global_step"])

@@ -1,24 +1,24 @@
-"""How many optimiser steps are taken between two visits to Lightning's loop.
+"""Several optimiser steps between two visits to Lightning's loop.
 
 A visit costs about as much as the step of a small model: some 65 hooks are looked for. So where nobody
 listens between the steps, a group of them is taken at a time, each exactly as it would be by itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from vae.callback.finite import Finite
 from vae.callback.progress import Progress
-from vae.callback.watch import Watch
 from vae.checks import ConfigError, check_int
+from vae.data import Batch, BatchGroup
+from vae.internals import checkpoints_between_epochs, manual_steps, steps_in_checkpoint
+from vae.training.module import VAEModule
 
 MOST_STEPS = 16
 MOST_PIXELS = 2**21
@@ -29,6 +29,7 @@ BETWEEN_STEPS = (
     "on_before_zero_grad",
     "on_before_backward",
     "on_after_backward",
+    "on_before_optimizer_step",
 )
 """Hooks that are called once a group, or not at all in a group."""
 PLAIN = {
@@ -41,11 +42,57 @@ PLAIN = {
 """The trainer's options that count or change steps, as they are where they do not (1 batch is one, 1.0 is all)."""
 
 
+class StepsAtOnce(VAEModule):
+    """A VAEModule whose batches come in groups, and which takes a step for each batch of a group.
+
+    It does what Lightning's loop does with each batch, without looking for hooks in between. Its arguments are
+    those of `VAEModule`.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Batch | BatchGroup, batch_idx: int) -> None:  # type: ignore[override]
+        """Take a step for each batch of a group."""
+        assert isinstance(batch, BatchGroup)
+        optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
+        counted, last = manual_steps(self.trainer), len(batch.keys) - 1
+        for i, one in enumerate(batch.batches()):
+            if self.trainer.global_step == self.trainer.max_steps:
+                return
+            loss = super().training_step(self.data.ready(one), batch_idx * self.data.steps_at_once + i)
+            optimizer.zero_grad()
+            loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
+            counted.increment_ready()
+            self.on_before_optimizer_step(optimizer)
+            optimizer.step()
+            counted.increment_completed()
+            self.log_means_if_due(self.trainer.is_last_batch and i == last)
+        if self.trainer.is_last_batch and self.scheduler is not None:
+            self.lr_schedulers().step()  # type: ignore[union-attr]
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Do nothing: means have been logged between the steps."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the steps where Lightning counts those of a module that takes one at a time."""
+        super().on_save_checkpoint(checkpoint)
+        own, lightnings = steps_in_checkpoint(checkpoint)
+        lightnings |= own
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        super().on_load_checkpoint(checkpoint)
+        own, lightnings = steps_in_checkpoint(checkpoint)
+        own |= lightnings
+
+
 def steps_at_once(trainer: Trainer, asked: int | str, pixels: int) -> int:
     """The number of steps in a group.
 
     Args:
-        trainer: that trains, its callbacks attached.
+        trainer: that will train.
         asked: `auto`, or a number.
         pixels: of a batch, over all channels.
 
@@ -67,7 +114,9 @@ def _obstacles(trainer: Trainer) -> Iterator[str]:
     if not isinstance(trainer.strategy, SingleDeviceStrategy):
         yield "several devices, whose gradients are averaged within the loop's step"
     if type(trainer.precision_plugin) is not Precision:
-        yield f"trainer.precision={trainer.precision}, whose casts are kept for one step"
+        yield f"trainer.precision={trainer.precision}, whose losses are scaled within the loop's step"
+    if not isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
+        yield "a trainer.profiler, which measures the loop's step"
     for key, plain in PLAIN.items():
         if repr(getattr(trainer, key)) not in plain:
             yield f"trainer.{key}={getattr(trainer, key)}"
@@ -80,49 +129,5 @@ def _listens(callback: Callback) -> bool:
     if isinstance(callback, Progress):
         return False
     if isinstance(callback, ModelCheckpoint):
-        return bool(callback._every_n_train_steps or callback._train_time_interval)
+        return checkpoints_between_epochs(callback)
     return any(is_overridden(hook, callback, parent=Callback) for hook in BETWEEN_STEPS)
-
-
-def optimizer_step(module: LightningModule) -> Callable[[], None]:
-    """What takes an optimiser step within a group.
-
-    Lightning's own looks for hooks in every callback, each time. Where only callbacks of this package listen
-    before a step, they are called by their names, and the step is counted where Lightning counts it.
-    """
-    trainer, wrapped = module.trainer, module.optimizers()
-    assert isinstance(wrapped, LightningOptimizer)
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    listening = [c for c in callbacks if is_overridden("on_before_optimizer_step", c, parent=Callback)]
-    if not all(type(callback) in (Finite, Watch) for callback in listening) or not _is_plain(module):
-        return wrapped.step
-    optimizer, counted = wrapped.optimizer, trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-
-    def step() -> None:
-        counted.increment_ready()
-        for callback in listening:
-            callback.on_before_optimizer_step(trainer, module, optimizer)
-        optimizer.step()
-        counted.increment_completed()
-
-    return step
-
-
-def _is_plain(module: LightningModule) -> bool:
-    """Whether nothing else is to happen at a step: neither hooks of the module's own nor a profiler."""
-    hook = is_overridden("on_before_optimizer_step", module, parent=LightningModule)
-    profiler = module.trainer.profiler  # type: ignore[attr-defined]
-    return not hook and isinstance(profiler, PassThroughProfiler)
-
-
-def count_steps(checkpoint: dict[str, Any]) -> None:
-    """Have a checkpoint's steps counted in either way of training, so that a run may go on in the other.
-
-    Lightning counts them apart for its own optimisation and for a module's, and believes the way that is used.
-    """
-    loop = checkpoint["loops"]["fit_loop"]
-    own = loop["epoch_loop.manual_optimization.optim_step_progress"]
-    lightnings = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    done = {"ready": checkpoint["global_step"], "completed": checkpoint["global_step"]}
-    for progress in (own, lightnings):
-        progress["total"] |= done

@@ -2,13 +2,6 @@
 
 import sys
 
-from vae.sweep.report import write
+from vae.sweep.report.page import main
 
-
-def main() -> None:
-    """Write the report of a sweep."""
-    sys.exit(write.main(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    main()
+sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,8 @@ import torch
 from torch import Size
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vae.bound.normal import LogScaleNormal, UnitNormal
+from vae.posterior.diagonal_gaussian import LogScaleNormal
+from vae.prior.standard_normal import UnitNormal
 
 
 @pytest.fixture
@@ -33,16 +34,26 @@ def test_unit_normal_and_the_kl_to_it(pair: tuple[LogScaleNormal, Normal]) -> No
     torch.testing.assert_close(kl_divergence(pair[0], ours), kl_divergence(pair[1], torchs))
     of_images = kl_divergence(Independent(pair[0], 1), Independent(ours, 1))
     torch.testing.assert_close(of_images, kl_divergence(pair[1], torchs).sum(-1))
-    # Against any other normal distribution, torch's own formula.
+    # Of any normal distribution, and against any.
+    torch.testing.assert_close(kl_divergence(pair[1], ours), kl_divergence(pair[1], torchs))
     other = Normal(zero + 1, one * 2)
     torch.testing.assert_close(kl_divergence(pair[0], other), kl_divergence(pair[1], other))
 
 
-def test_the_gradient_of_the_kl_is_that_of_torchs_formula(float64: None) -> None:
-    gradients = []
+def test_the_gradient_and_the_hessian_of_the_kl_are_those_of_torchs_formula(float64: None) -> None:
+    gradients, hessians = [], []
     for normal in (LogScaleNormal, lambda mean, log_scale: Normal(mean, log_scale.exp())):
         torch.manual_seed(2)
         mean, log_scale, weight = torch.randn(3, 4, 2).requires_grad_().unbind()
         kl = kl_divergence(normal(mean, log_scale), UnitNormal(torch.zeros(2), torch.ones(2)))
-        gradients.append(torch.autograd.grad((weight * kl).sum(), (mean, log_scale)))
+        gradient = torch.autograd.grad((weight * kl).sum(), (mean, log_scale), create_graph=True)
+        gradients.append(gradient)
+        hessians.append(
+            [
+                torch.autograd.grad(g.sum(), v, retain_graph=True)[0]
+                for g, v in zip(gradient, (mean, log_scale), strict=True)
+            ]
+        )
+        torch.testing.assert_close(hessians[-1], [weight, weight * 2 * (2 * log_scale).exp()])
     torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(*hessians)
