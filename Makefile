@@ -1,18 +1,33 @@
-# Every target makes the virtual environment first, and again only when pyproject.toml changed.
+# Every target makes the virtual environment first, and again only when what it installs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format torture fuzz bench clean
+.PHONY: help setup train test test-all test-oldest test-newest test-versions constraints lint format torture fuzz bench clean
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 ARGS ?=
+# The exact versions that are tested; CONSTRAINTS= lets pip choose among those that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+CONSTRAINED := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+# Empty for the package index's own torch, which on Linux is built for CUDA. Otherwise one of uv's names for another
+# build, such as cpu, cu126 or auto.
+TORCH ?=
+# What `make constraints` settles on: versions that go together, and that older copies of the package index have too.
+TESTED_TORCH := torch==2.14.1 torchvision==0.29.1
+PIP := -m pip --disable-pip-version-check
+FOUND := 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is " + sys.version.split()[0] + "; make PYTHON=python3.12 takes another")'
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c $(FOUND)
+	@echo "Installing into $(VENV), once: PyTorch $(if $(TORCH),for $(TORCH),with CUDA (on Linux 2.4 GB to fetch and 5.5 GB on disk)) and some 100 smaller packages."
+	@echo "That takes some two minutes where the network is quick; make TORCH=cpu fetches a tenth."
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/python $(PIP) install --quiet uv)
+	$(BIN)/python $(if $(TORCH),-m uv pip install --python $(BIN)/python --torch-backend=$(TORCH),$(PIP) install) \
+	  $(CONSTRAINED) -e '.[dev]'
 	@touch $(READY)
 
 setup: $(READY) ## make .venv and install the project with its development tools
@@ -25,6 +40,29 @@ test: $(READY) ## run the tests (a few minutes on 2 cores)
 
 test-all: $(READY) ## run the slow tests as well
 	$(BIN)/python -m pytest -n 2 -m '' $(ARGS)
+
+test-oldest: ## run the tests on the lowest versions that pyproject.toml allows, in .venv-oldest
+	$(call tests_with,.venv-oldest,--resolution=lowest-direct)
+
+test-newest: ## run the tests on the newest versions that pyproject.toml allows, in .venv-newest
+	$(call tests_with,.venv-newest,--upgrade)
+
+test-versions: test test-oldest test-newest ## run the tests on the tested, the lowest and the newest versions
+
+# $(call tests_with,virtual environment,options of `uv pip install`): the tests, with versions that uv chooses.
+define tests_with
+	@$(PYTHON) -c $(FOUND)
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python $(PIP) install --quiet uv
+	$(1)/bin/python -m uv pip install --python $(1)/bin/python $(2) -e '.[dev]'
+	$(1)/bin/python -m pytest -n 2 $(ARGS)
+endef
+
+constraints: $(READY) ## choose the versions in constraints.txt anew, the newest that go together with the tested torch
+	$(BIN)/python $(PIP) install --quiet uv
+	printf '%s\n' $(TESTED_TORCH) | $(BIN)/python -m uv pip compile --quiet --universal --upgrade --extra dev \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make constraints' \
+	  --output-file constraints.txt pyproject.toml -
 
 lint: $(READY) ## check style, formatting and types
 	$(BIN)/ruff check .
@@ -45,6 +83,6 @@ fuzz: $(READY) ## try thousands of command lines and damaged files (half an hour
 bench: $(READY) ## measure speed against what others do, and write docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
-clean: ## remove the virtual environment and every cache (never runs/ or data/)
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist
+clean: ## remove the virtual environments and every cache (never runs/ or data/)
+	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -68,7 +68,7 @@ def main() -> None:
     for name in [] if arguments.render else arguments.line or lines:
         found = {**circumstances(), "found": lines[name]()}
         print(name, json.dumps(found["found"]), flush=True)
-        Path(RESULTS, f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+        Path(RESULTS, f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     render()
 
 

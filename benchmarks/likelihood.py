@@ -119,7 +119,11 @@ def _print_memory(images: int, k: int) -> None:
     for _ in range(images // 500):
         model.log_marginal(torch.rand(500, 1, 28, 28).round(), k)
     # Linux's count for getrusage begins with that of the process which started this one.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmHWM")
+    )
     print(int(peak.split()[1]) / 2**10)
 
 

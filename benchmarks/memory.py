@@ -44,7 +44,7 @@ def peak_mebibytes(overrides: tuple[str, ...], x: Tensor) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     totals = [event["args"]["Total Allocated"] for event in events if event.get("name") == "[memory]"]
     return max(totals) / 2**20
 
@@ -64,7 +64,11 @@ def process_peak(case: str) -> float:
     keep_freed_memory()
     trained(loss, optimizer, [x] * STEPS)
     # Linux's count for getrusage begins with that of the process which started this one.
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(peak.split()[1]) / 2**10
 
 

@@ -69,7 +69,7 @@ def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
 
 
 def _now() -> tuple[float, int, int, int]:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     files = len(os.listdir("/proc/self/fd"))
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, files, threading.active_count(), len(gc.get_objects())
 

@@ -26,14 +26,14 @@ DATA_WAIT = 0.01
 
 def render() -> None:
     """Write the tables between the page's two marks."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     if "growth" in found:
         ranks = found.get("conv_64_ddp", {}).get("found", {}).get("images_per_second")
         growth_figure.draw(found["growth"]["found"], ranks)
-    text = PAGE.read_text()
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(found)}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(found)}\n{END}{after}", encoding="utf-8")
 
 
 def tables(found: dict[str, Any]) -> str:

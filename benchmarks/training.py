@@ -32,7 +32,7 @@ class Process:
     def __init__(self, workload: str, contender: str, folder: str, threads: int):
         self.name = f"{contender} of {workload}"
         command = [sys.executable, "-m", "benchmarks.contender", workload, contender, folder, str(threads)]
-        self.log = Path(folder, f"{contender}.log").open("w+")  # noqa: SIM115 (it lives as long as the process)
+        self.log = Path(folder, f"{contender}.log").open("w+", encoding="utf-8")  # noqa: SIM115 (it lives as long as the process)
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1
         )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from browser import SIZES, check_looks, look_at, needs_browser
 from commands import call_command, run_command, run_train, train_quickly
 from offline_wandb import read_summaries
 from pictures_on_disk import encode, pixels, write_celeba, write_folder
@@ -17,8 +18,10 @@ from vae import load_model
 from vae.data.celeba import CelebA
 from vae.data.digits import Digits
 from vae.evaluation.evaluate_run import remarks
+from vae.evaluation.presentation import groups, joint_notes
 from vae.evaluation.result import Result
 from vae.feature.network import load_classifier
+from vae.metric.definition import Scored
 from vae.paths import CONF
 from vae.run.checkpoint import SEALED
 
@@ -100,9 +103,51 @@ def test_the_page_stands_by_itself_and_escapes(runs: Path) -> None:
     shutil.copytree(runs / "runs" / "a=1,b", runs / "<b>&")
     evaluate(runs, "run=<b>&", "k=2", "metric=default")
     page = (runs / "<b>&" / "evaluation.html").read_text()
-    assert "&lt;b&gt;&amp;" in page
+    assert "\\u003cb>&" in page
     assert "<b>&<" not in page
-    assert not re.search(r"(src|href)\s*=|@import|url\(", page)
+    assert not re.search(r"(src|href)\s*=|@import|\burl\((?!#)", page)
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_a_browser_shows_the_page(single: dict, runs: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    html = (runs / "runs" / "a=1,b" / "evaluation.html").read_text()
+    found = look_at(html, PROBE, tmp_path, width, scheme)
+    check_looks(found, width, scheme)
+    # Of three latents each bar is as wide as a finger, not as the page.
+    assert len(found["bars"]) == 3
+    assert all(20 <= bar <= 60 for bar in found["bars"])
+    assert "knn_accuracy" in found["text"]
+    assert "dynamic binarisation" in found["text"]
+
+
+PROBE = """
+found.text = document.body.innerText;
+found.bars = [...document.querySelectorAll(".latents rect")].map((bar) => bar.getBoundingClientRect().width);
+"""
+
+
+def result(run: str, kind: str, elbo: float, mse: float, images: str = "digits", k: int = 100) -> Result:
+    numbers = {"test/elbo": elbo, "test/mse": mse, "test/nll_k": k}
+    return Result(run, "best", "test", images, 10, 0, numbers, {}, scored=Scored(images, kind))
+
+
+def test_bounds_of_different_kinds_stand_apart_and_what_compares_together() -> None:
+    density, bytes_ = "a density", "a probability of 256 levels"
+    results = [result("a", density, 26, 0.1), result("b", bytes_, -90, 0.2), result("c", density, 3, 0.3)]
+    found = [(g.title, [r.run for r in g.results], g.measures) for g in groups(results)]
+    assert found == [
+        ("digits", ["a", "b", "c"], ["nll_k", "mse"]),
+        (f"digits: {density}", ["a", "c"], ["elbo"]),
+        (f"digits: {bytes_}", ["b"], ["elbo"]),
+    ]
+    assert [g.title for g in groups(results[::2])] == [f"digits: {density}"]
+    # Of different images nothing compares.
+    others = [result("a", density, 26, 0.1), result("b", density, 26, 0.1, "mnist", k=20)]
+    assert [g.title for g in groups(others)] == [f"digits: {density}", f"mnist: {density}"]
+    notes = list(joint_notes(others))
+    assert any("do not compare: so the groups" in note for note in notes)
+    assert any("nll is from 20 to 100 draws" in note for note in notes)
 
 
 def test_several_runs_give_one_table(runs: Path) -> None:

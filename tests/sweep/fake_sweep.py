@@ -3,11 +3,14 @@
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torchvision.utils import save_image
 
+from vae.run.directory import RunDirectory
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import make_job
 
@@ -34,6 +37,24 @@ def write_fake_sweep(path: Path, seeds: int = 2, failed: int = 1) -> SweepDirect
                 directory.finish("done")
             else:
                 directory.finish("failed", "OutOfMemoryError: </script> CUDA out of memory")
+    return folder
+
+
+def write_fake_kinds(path: Path, composed: Callable[..., DictConfig]) -> SweepDirectory:
+    """Three likelihoods, of which two are densities and one is a probability, and two seeds; all done."""
+    values = itertools.product(("gaussian", "gaussian_learned", "categorical"), ("0", "1"))
+    jobs = [make_job({"likelihood": kind, "seed": seed}) for kind, seed in values]
+    folder = SweepDirectory(path)
+    with folder.lock():
+        folder.claim([], {}, jobs, metric="val/elbo", axes=["likelihood", "seed"], constants=[])
+    save_image(torch.rand(1, 48, 48), folder.path / "noise.png")
+    for place, job in enumerate(jobs):
+        directory = folder.job(job.name)
+        with directory.lock():
+            directory.start()
+            _write_run(directory.path, folder.path / "noise.png", 2, place // 2, 1, place % 2)
+            RunDirectory(directory.path).write_config(composed(f"likelihood={job.values['likelihood']}"))
+            directory.finish("done")
     return folder
 
 

@@ -1,22 +1,22 @@
 """summary.csv and report.html, the latter as a real browser shows it."""
 
 import csv
-import json
 import re
-import shutil
-import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
+from browser import SIZES, check_looks, look_at, needs_browser
 from commands import run_command
-from sweep.fake_sweep import CURVE, fake_elbo, write_fake_sweep
+from sweep.fake_sweep import CURVE, fake_elbo, write_fake_kinds, write_fake_sweep
+from vae.page.page import page
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.report.data import CURVE_POINTS, report_data
-from vae.sweep.report.page import main, page, write_report
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+from vae.sweep.report.summary_csv import closing_lines
+from vae.sweep.report.write import main, write_report
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_means_and_deviations_over_seeds(folder: SweepDirectory) -> None:
 
 
 def test_the_best_job_comes_with_its_command(folder: SweepDirectory) -> None:
-    best = report_data(folder)["best"]
+    [best] = report_data(folder)["best"]
     assert best["job"] == "latent_size=2,likelihood.sigma=0.1,objective.k=5,seed=1"
     assert best["command"] == (
         "python train.py data=mnist 'name=a b' latent_size=2 objective.k=5 likelihood.sigma=0.1 seed=1"
@@ -84,80 +84,81 @@ def test_two_hundred_jobs_take_ten_seconds_and_fifteen_megabytes_at_most(tmp_pat
     assert (folder.path / "report.html").stat().st_size < 15e6
 
 
-# Runs in the page, and leaves what it found where `--dump-dom` shows it.
+# Runs in the page.
 PROBE = """
 const lines = () => [...document.querySelectorAll("#jobs tbody tr")];
 const sorted = (column) => lines().map((line) => line.cells[columns().indexOf(column)].textContent);
-const click = (column) => document.querySelector(`#jobs th[data-column="${column}"]`).click();
-function filter(text) {
-  element("filter").value = text;
-  element("filter").dispatchEvent(new Event("input"));
+const click = (column) => document.querySelector(`#jobs th[data-column="${column}"] button`).click();
+function filtered(text) {
+  filter.value = text;
+  filter.dispatchEvent(new Event("input"));
   return sorted("job");
 }
-const found = {};
+const dots = (id) => document.querySelectorAll(`#${id} svg g circle`).length;
 found.rows = lines().length;
 click("val/elbo"); found.descending = sorted("val/elbo");
 click("val/elbo"); found.ascending = sorted("val/elbo");
 click("latent_size"); found.sizes = sorted("latent_size");
-found.small = filter("done latent_size<8");
-found.points = element("plane").data.slice(1).reduce((sum, trace) => sum + trace.x.length, 0);
-found.failed = filter("failed");
-found.none = filter("nothing-like-this").length;
-found.either = filter("latent_size=2|32").length;
-filter("");
-function drag(fromX, fromY, toX, toY) {
-  const chart = element("parallel"), { xaxis, yaxis } = chart._fullLayout, box = chart.getBoundingClientRect();
-  const across = (x) => box.left + xaxis._offset + xaxis.d2p(x);
-  const down = (y) => box.top + yaxis._offset + yaxis.d2p(y);
-  const at = (x, y) => ({ clientX: across(x), clientY: down(y), bubbles: true, buttons: 1 });
-  const target = chart.querySelector(".nsewdrag");
-  target.dispatchEvent(new PointerEvent("pointerdown", at(fromX, fromY)));
-  document.dispatchEvent(new PointerEvent("pointermove", at(toX, toY)));
-  found.box = chart.querySelector(".brush").clientHeight > 10;
-  document.dispatchEvent(new PointerEvent("pointerup", at(toX, toY)));
-  return element("filter").value;
+found.small = filtered("done latent_size<8");
+found.points = dots("plane");
+found.failed = filtered("failed");
+found.none = filtered("nothing-like-this").length;
+found.either = filtered("latent_size=2|32").length;
+filtered("");
+// The axes of the parallel coordinates, by their places on the screen.
+const parallel = () => document.querySelector("#parallel svg");
+function drag(axis, from, to) {
+  const box = parallel().getBoundingClientRect(), places = [...parallel().querySelectorAll("line")];
+  const x = Number(places[axis].getAttribute("x1")), [top, bottom] = [14, 380 - 34];
+  const at = (dx, share) => {
+    const place = { clientX: box.left + x + dx, clientY: box.top + bottom + (top - bottom) * share };
+    return { ...place, pointerType: "mouse", bubbles: true };
+  };
+  parallel().setPointerCapture = () => {};
+  const svg = parallel();
+  svg.dispatchEvent(new PointerEvent("pointerdown", at(-9, from)));
+  svg.dispatchEvent(new PointerEvent("pointermove", at(9, to)));
+  found.box = svg.querySelector(".zoom") !== null;
+  svg.dispatchEvent(new PointerEvent("pointerup", at(9, to)));
+  return filter.value;
 }
-const grey = () => element("parallel").data.filter((trace) => trace.line.color === "#ddd").length;
-element("parallel").scrollIntoView();
-found.brushed = drag(-0.15, -0.02, 0.15, 0.6);
-found.brushedRows = [lines().length, grey(), element("parallel").data.length];
-found.brushedTwice = drag(1.85, 0.9, 2.15, 1.02);
-found.brushedAgain = drag(-0.15, 0.9, 0.15, 1.02);
-element("parallel").dispatchEvent(new MouseEvent("dblclick"));
-found.unbrushed = [element("filter").value, grey()];
-const charts = [...document.querySelectorAll(".chart")];
-found.charts = charts.map((chart) => [chart.id, chart.querySelectorAll("svg").length]);
+const grey = () => parallel().querySelectorAll(".left-out").length;
+found.brushed = drag(0, -0.02, 0.6);
+found.brushedRows = [lines().length, grey(), parallel().querySelectorAll("polyline").length];
+found.brushedTwice = drag(2, 0.9, 1.02);
+found.brushedAgain = drag(0, 0.9, 1.02);
+parallel().dispatchEvent(new MouseEvent("dblclick"));
+found.unbrushed = [filter.value, grey()];
+const boxes = [...document.querySelectorAll("section > div[id]")];
+found.charts = boxes.filter((box) => box.querySelector("svg, table")).map((box) => box.id);
 const images = [...document.querySelectorAll("#pictures img")];
 found.pictures = images.length;
 found.broken = images.filter((image) => image.complete && !image.naturalWidth).length;
-for (const select of document.querySelectorAll("select")) for (const option of [...select.options]) {
-  select.value = option.value; select.dispatchEvent(new Event("change"));
+for (let i = 0; i < document.querySelectorAll("select").length; i++) {
+  for (const option of [...document.querySelectorAll("select")[i].options]) {
+    const select = document.querySelectorAll("select")[i];
+    select.value = option.value;
+    select.dispatchEvent(new Event("change"));
+  }
 }
-found.errors = window.problems;
-document.body.innerHTML = "";
-const result = { id: "found", textContent: JSON.stringify(found) };
-document.body.append(Object.assign(document.createElement("pre"), result));
 """
-CATCH = """<script>window.problems = [];
-window.addEventListener("error", (event) => window.problems.push(event.message));
-window.addEventListener("securitypolicyviolation", (event) => window.problems.push(event.violatedDirective));
-for (const kind of ["error", "warn"]) console[kind] = (...all) => window.problems.push(all.join(" "));</script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to show the report in")
-def test_a_browser_shows_it_sorts_it_and_filters_it(folder: SweepDirectory, tmp_path: Path) -> None:
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_a_browser_shows_it_sorts_it_and_filters_it(
+    folder: SweepDirectory, tmp_path: Path, width: int, scheme: str
+) -> None:
     html = (folder.path / "report.html").read_text()
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=[\"']?http", html)
-    probed = html.replace("<head>", "<head>" + CATCH, 1).replace("</body>", f"<script>{PROBE}</script></body>")
-    (tmp_path / "probed.html").write_text(probed)
-    found = found_by_browser(tmp_path / "probed.html")
-    assert found["errors"] == []
+    found = look_at(html, PROBE, tmp_path, width, scheme)
+    check_looks(found, width, scheme)
     assert found["rows"] == 36
-    numbers = [float(text) for text in found["descending"][:-1]]
+    numbers = [float(text.replace("−", "-")) for text in found["descending"][:-1]]
     assert numbers == sorted(numbers, reverse=True)
     # What failed has no number, and stays at the end both ways.
     assert found["descending"][-1] == found["ascending"][-1] == ""
-    assert [float(text) for text in found["ascending"][:-1]] == sorted(numbers)
+    assert [float(text.replace("−", "-")) for text in found["ascending"][:-1]] == sorted(numbers)
     assert found["sizes"] == ["2"] * 12 + ["8"] * 12 + ["32"] * 12
     assert len(found["small"]) == found["points"] == 12
     assert all(name.startswith("latent_size=2,") for name in found["small"])
@@ -171,36 +172,62 @@ def test_a_browser_shows_it_sorts_it_and_filters_it(folder: SweepDirectory, tmp_
     assert found["brushedTwice"] == "latent_size>=2 latent_size<=8 likelihood.sigma=1"
     assert found["brushedAgain"] == "likelihood.sigma=1 latent_size=32"
     assert found["unbrushed"] == ["", 0]
-    assert {name for name, drawings in found["charts"] if drawings} == {
-        "against",
-        "plane",
-        "heat",
-        "parallel",
-        "curves",
-    }
+    assert set(found["charts"]) == {"jobs", "against", "plane", "heat", "parallel", "curves", "pictures"}
     assert found["pictures"] == 35
     assert found["broken"] == 0
 
 
-def found_by_browser(file: Path) -> dict:
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    flags += ["--virtual-time-budget=5000", f"--user-data-dir={file.parent / 'profile'}", "--dump-dom"]
-    done = subprocess.run(
-        [str(CHROMIUM), *flags, file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert match, done.stdout[-2000:]
-    return json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+KINDS_PROBE = """
+const select = document.querySelector("select");
+const circles = () => document.querySelectorAll("#against svg g circle").length;
+const lines = () => document.querySelectorAll("#against svg g polyline").length;
+found.options = [...select.options].map((option) => option.textContent);
+found.best = [...document.querySelectorAll(".remarks li")].map((line) => line.textContent);
+found.marked = document.querySelectorAll("#jobs tr.best").length;
+found.drawn = [circles(), lines()];
+found.measures = {};
+for (const option of found.options) {
+  select.value = option;
+  select.dispatchEvent(new Event("change"));
+  const menu = [...document.querySelectorAll("label")].find((label) => label.textContent.startsWith("measure"));
+  found.measures[option] = [...menu.querySelector("select").options].map((one) => one.textContent);
+}
+found.plane = document.querySelector("#plane").textContent;
+"""
+
+
+@needs_browser
+def test_likelihoods_of_different_kinds_have_a_best_each_and_no_line_between_them(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    folder = write_fake_kinds(tmp_path / "sweep", composed)
+    data = report_data(folder)
+    density, probability = "Digits: a density", "Digits: a probability of 256 levels"
+    assert [(best["group"], best["job"]) for best in data["best"]] == [
+        (density, "likelihood=gaussian_learned,seed=1"),
+        (probability, "likelihood=categorical,seed=1"),
+    ]
+    said, _ = closing_lines(folder, 9.0, interrupted=False)
+    assert f"best      val/elbo of {density} " in said
+    assert f"best      val/elbo of {probability} " in said
+    found = look_at(page(data["title"], "sweep", data), KINDS_PROBE, tmp_path)
+    check_looks(found, 1400, "light")
+    assert found["options"] == [density, probability, "all, by what compares"]
+    assert len(found["best"]) == found["marked"] == 2
+    # Two likelihoods of the first kind, by words: two points and nothing between.
+    assert found["drawn"] == [2, 0]
+    assert "val/elbo" in found["measures"][density]
+    assert "val/mse" in found["measures"][density]
+    compare = {f"{split}/{name}" for split in ("test", "val") for name in ("mse", "rate")}
+    assert set(found["measures"]["all, by what compares"]) == compare | {"epochs", "steps", "seconds"}
+    assert "do not compare" in found["plane"]
 
 
 def test_a_sweep_without_a_single_result_has_a_report_too(tmp_path: Path) -> None:
     folder = write_fake_sweep(tmp_path, seeds=1, failed=18)
-    assert report_data(folder)["best"] is None
-    assert "out of memory" in page(report_data(folder))
+    data = report_data(folder)
+    assert data["best"] == []
+    assert "out of memory" in page("", "sweep", data)
 
 
 def test_the_report_module_runs_as_a_command(folder: SweepDirectory) -> None:

@@ -1,9 +1,11 @@
 """What the commands share: composing with Hydra, and one clear line for whatever goes wrong."""
 
 import functools
+import io
 import logging
 import os
 import secrets
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from vae.checks import ConfigError
 from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
 from vae.command.interruption import Interrupted
-from vae.paths import CONF
+from vae.command.override import override
+from vae.paths import CONF, TRAIN
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
@@ -80,6 +83,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         @functools.wraps(task)
         def run() -> None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a σ
             sys.argv = flags_first(sys.argv)
             if WANTS_TRACEBACK:
                 return main()
@@ -104,6 +109,7 @@ def quiet_libraries() -> None:
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
         "The number of training batches .* is smaller than the logging interval",  # we log at epoch ends too
         "The '.*_dataloader' does not have many workers",  # batches are slices of memory; workers only cost
+        "The `srun` command is available on your system but is not used",  # ranks of one node need none
         "The ``compute`` method of metric .* was called before",  # a rank that had no batch of its own
         "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
     ):
@@ -154,14 +160,16 @@ def check_flags(arguments: list[str]) -> None:
 def how_to_go_on(config: DictConfig) -> str:
     """What to type after an interruption."""
     run = OmegaConf.select(config, "paths.run")
-    return f"python train.py resume={run} goes on" if run else "nothing was saved"
+    return f"{TRAIN} {shlex.quote(f'resume={run}')} goes on" if run else "nothing was saved"
 
 
 def quote_argument(argv: list[str], key: str) -> list[str]:
     """Put the value of `key=value` in quotes, so that Hydra takes any path, with commas or = in it, as it is."""
     start = f"{key}="
     return [
-        f"{start}'{a.removeprefix(start)}'" if a.startswith(start) and a[len(start) :][:1] not in ("'", '"') else a
+        override(key, a.removeprefix(start))
+        if a.startswith(start) and a[len(start) :][:1] not in ("'", '"')
+        else a
         for a in argv
     ]
 
@@ -188,7 +196,13 @@ def resume_arguments(argv: list[str]) -> list[str]:
     except (ConfigError, OSError) as error:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
-    return [argv[0], *rerun_arguments(run), "hydra.output_subdir=null", f"resume='{run.absolute()}'", *others]
+    return [
+        argv[0],
+        *rerun_arguments(run),
+        "hydra.output_subdir=null",
+        override("resume", run.absolute()),
+        *others,
+    ]
 
 
 def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
@@ -198,7 +212,7 @@ def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
     flags = [argument for argument in others if argument.startswith("-")]
     saved = SweepDirectory(sweep).manifest()["arguments"]
     check_arguments(saved, sweep / "sweep.json")
-    overrides = [*saved, f"hydra.sweep.dir='{sweep.absolute()}'"]
+    overrides = [*saved, override("hydra.sweep.dir", sweep.absolute())]
     overrides += [argument for argument in others if argument not in flags]
     # Hydra does not let a config group be chosen twice.
     last = {override.partition("=")[0]: override for override in overrides}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from vae.command.override import override
 from vae.run.directory import RunDirectory
 
 CHILD = "VAE_CHILD_OF_PROCESS"
@@ -86,5 +87,5 @@ def rerun_arguments(run: Path) -> list[str]:
         f"--config-path={run / '.hydra'}",
         "--config-name=config",
         "hydra/job_logging=stdout",
-        f"hydra.run.dir='{run}'",
+        override("hydra.run.dir", run),
     ]

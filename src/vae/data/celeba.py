@@ -140,7 +140,7 @@ class CelebA(EncodedImages):
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers from 1."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     return ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip())

@@ -30,7 +30,8 @@ def decode_all(
         transform: what is done to each.
         threads: how many work at a time; None for one for each core that this process may use.
     """
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = threads or cores or 1
     torch_threads = torch.get_num_threads()
     pending: deque[Future[list[tuple[int, Tensor | BadImageError]]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads, initializer=_one_torch_thread) as pool:

@@ -16,6 +16,7 @@ from vae.evaluation.cost import measure_cost
 from vae.evaluation.result import Result
 from vae.feature.network import MissingFeaturesError
 from vae.metric.active_units import collapse_warning
+from vae.metric.definition import Scored, kind_of_likelihood
 from vae.metric.evaluated_batch import Sizes
 from vae.run.directory import RunDirectory
 from vae.trained.load import data_config, load_weights
@@ -74,6 +75,7 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
         seed=config.seed,
         metrics={name + key.removeprefix("test/"): value for key, value in module.latest.items()},
         per_latent={name + key.removeprefix("test/"): values for key, values in module.per_latent.items()},
+        scored=Scored(data_name(data), kind_of_likelihood(module.model.likelihood, data.values)),
     )
     x = data.images(config.split, config.batch_size)[0].to(module.model.device)
     result.cost = asdict(measure_cost(module.model, x))

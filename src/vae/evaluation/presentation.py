@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -12,52 +12,110 @@ from rich.table import Table
 
 from vae.evaluation.result import Result
 from vae.metric.definition import definition, position
+from vae.page.page import page
 from vae.picture.sheet import latent_name
 from vae.run.directory import RunDirectory
 from vae.run.files import to_json, write_atomically
 
 STDERR = {"nll": "nll_stderr", "marginal_kl": "marginal_kl_stderr"}
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2433 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #dde1ea; vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-th.number { text-align: right; overflow-wrap: anywhere }
-.note { background: #fff4d6; border-left: 4px solid #e0a100; padding: .5rem .8rem; margin: .5rem 0 }
-.meaning, .unit { color: #5b6475; font-size: .9em }
-svg text { font: 11px system-ui, sans-serif; fill: #5b6475 }
-"""
+COST = {
+    "parameters": ("", "numbers that were trained"),
+    "flops_per_image": ("", "of a reconstruction, 2 for a multiplication with its addition"),
+    "images_per_second": ("", "reconstructed, on the device below"),
+    "peak_memory_mib": ("MiB", "of the device, or of the whole process on a CPU"),
+    "device": ("", ""),
+}
 
 
-def table(results: Sequence[Result]) -> Table:
-    """All numbers of all results: a row for each measure, a column for each run."""
-    first = results[0]
-    title = f"{first.data}, {first.split}, {first.images:,} images, checkpoint {first.checkpoint}"
-    drawn = Table(title=title if len({_about(r) for r in results}) == 1 else None)
+class Group:
+    """Results side by side, and those measures that compare among them.
+
+    Args:
+        title: what they have in common.
+        results: the results.
+        measures: the names of the numbers, without the split.
+        cost: whether what the models cost is told, too.
+    """
+
+    def __init__(self, title: str, results: Sequence[Result], measures: Sequence[str], cost: bool):
+        self.title, self.results, self.measures = title, results, measures
+        self.costs = list(COST) if cost else []
+
+    def rows(self) -> Iterator[tuple[str, list[str], str, str]]:
+        """Of each measure the name, its number of each result, the unit and what it is."""
+        for name in self.measures:
+            unit, meaning, better, _ = definition(name)
+            cells = [shown(result, name) for result in self.results]
+            yield name, cells, unit, f"{meaning} ({better} is better)" if better else meaning
+        for name in self.costs:
+            found = [result.cost.get(name, "–") for result in self.results]
+            cells = [f"{value:,.7g}" if isinstance(value, int | float) else str(value) for value in found]
+            yield name, cells, *COST[name]
+
+
+def groups(results: Sequence[Result]) -> list[Group]:
+    """The results in groups of which the measures compare.
+
+    With the same images and the same kind of likelihood all do. With likelihoods of different kinds, the measures
+    that are not in the nats of one of them come first, for all runs of the same images, and then those that are.
+    """
+    kinds = list(dict.fromkeys(result.scored for result in results))
+    if len(kinds) == 1:
+        return [Group(str(kinds[0]), results, measures(results), cost=True)]
+    found = []
+    for images in dict.fromkeys(kind.images for kind in kinds):
+        of = [result for result in results if result.scored.images == images]
+        own = [kind for kind in kinds if kind.images == images]
+        names = [name for name in measures(of) if len(own) == 1 or not definition(name).of_likelihood]
+        found.append(Group(str(own[0]) if len(own) == 1 else images, of, names, cost=True))
+        for kind in own if len(own) > 1 else []:
+            alike = [result for result in of if result.scored == kind]
+            names = [name for name in measures(alike) if definition(name).of_likelihood]
+            found.append(Group(str(kind), alike, names, cost=False))
+    return found
+
+
+def table(group: Group, title: str | None = None) -> Table:
+    """A row for each measure, a column for each run."""
+    drawn = Table(title=title)
     drawn.add_column("measure")
     drawn.add_column("unit", style="dim")
-    for name in short_names(results):
+    for name in short_names(group.results):
         drawn.add_column(name, justify="right", overflow="fold")
-    for measure in measures(results):
-        drawn.add_row(measure, definition(measure).unit, *(shown(result, measure) for result in results))
-    for key in ("parameters", "flops_per_image", "images_per_second", "peak_memory_mib"):
-        drawn.add_row(key, "", *(f"{result.cost[key]:,.0f}" if result.cost else "–" for result in results))
+    for name, cells, unit, _ in group.rows():
+        if name != "device":
+            drawn.add_row(name, unit, *cells)
     return drawn
 
 
 def print_report(results: Sequence[Result]) -> None:
-    """The table, and below it the notes."""
+    """Print a table of each group, and below it the notes."""
     # Rich would cut a table that is read by a program, not by a person, at 80 columns.
     console = Console() if Console().is_terminal else Console(width=max(100, 40 + 24 * len(results)))
-    console.print(table(results))
+    parts = groups(results)
+    for group in parts:
+        about = f"{group.title}; " if len(parts) > 1 else ""
+        shared = {describe(result) for result in group.results}
+        console.print(table(group, f"{about}{shared.pop()}" if len(shared) == 1 else about.rstrip("; ") or None))
     for name, result in zip(short_names(results), results, strict=True):
         for note in result.notes:
             console.print(f"{name}: {note}", markup=False, highlight=False, soft_wrap=True)
+    for note in joint_notes(results):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _about(result: Result) -> tuple[object, ...]:
-    return result.data, result.split, result.images, result.checkpoint
+def describe(result: Result) -> str:
+    """What was evaluated."""
+    return f"{result.data}, {result.split}, {result.images:,} images, checkpoint {result.checkpoint}"
+
+
+def joint_notes(results: Sequence[Result]) -> Iterator[str]:
+    """What a reader must know who compares the runs."""
+    if len({result.scored for result in results}) > 1:
+        yield "these runs have different images or kinds of likelihood, whose bounds do not compare: so the groups"
+    draws = sorted({k for result in results if (k := result.number("nll_k")) is not None})
+    if len(draws) > 1:
+        yield f"nll is from {draws[0]:g} to {draws[-1]:g} draws: with fewer it is larger; these do not compare"
 
 
 def measures(results: Sequence[Result]) -> list[str]:
@@ -89,79 +147,25 @@ def short_names(results: Sequence[Result]) -> list[str]:
 
 def html(results: Sequence[Result]) -> str:
     """A page of one or more results, in one file that needs no other."""
-    first = results[0]
-    title = f"Evaluation of {first.run}" if len(results) == 1 else f"Evaluation of {len(results)} runs"
-    return "\n".join(
-        [
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
-            f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-            *_heading(results),
-            *_notes(results),
-            *_numbers(results),
-            *(line for result in results for line in _latents(result)),
-            "</html>",
-        ]
-    )
-
-
-def _heading(results: Sequence[Result]) -> Iterator[str]:
-    for name, r in zip(short_names(results), results, strict=True):
-        yield (
-            f"<p><b>{escape(name)}</b>: {escape(r.data)}, split {escape(r.split)}, {r.images:,} images,"
-            f" checkpoint {escape(r.checkpoint)}, seed {r.seed}</p>"
-        )
-
-
-def _notes(results: Sequence[Result]) -> Iterator[str]:
-    for name, result in zip(short_names(results), results, strict=True):
-        for note in result.notes:
-            yield f"<div class=note><b>{escape(name)}</b>: {escape(note)}</div>"
-
-
-def _numbers(results: Sequence[Result]) -> Iterator[str]:
-    heads = "".join(f"<th class=number>{escape(name)}</th>" for name in short_names(results))
-    yield f"<h2>Numbers</h2><table><tr><th>measure</th>{heads}<th>unit</th><th>definition</th></tr>"
-    for measure in measures(results):
-        cells = "".join(f"<td class=number>{escape(shown(result, measure))}</td>" for result in results)
-        unit, meaning, better = definition(measure)
-        hint = f" ({better} is better)" if better else ""
-        yield (
-            f"<tr><td>{escape(measure)}</td>{cells}<td class=unit>{escape(unit)}</td>"
-            f"<td class=meaning>{escape(meaning + hint)}</td></tr>"
-        )
-    for key in results[0].cost:
-        cells = "".join(f"<td class=number>{escape(_cost(result, key))}</td>" for result in results)
-        yield f"<tr><td>{escape(key)}</td>{cells}<td></td><td class=meaning>cost</td></tr>"
-    yield "</table>"
-
-
-def _cost(result: Result, key: str) -> str:
-    value = result.cost.get(key, "–")
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
-
-
-def _latents(result: Result) -> Iterator[str]:
-    """The rate of each latent as bars, the largest first."""
-    rates = result.per_latent.get(f"{result.split}/rate_per_latent")
-    if not rates:
-        return
-    order = sorted(range(len(rates)), key=lambda d: -rates[d])
-    width, height = max(6.0, min(40.0, 860 / len(rates))), 140
-    top = max(rates) or 1.0
-    yield f"<h2>Rate of each latent, {escape(Path(result.run).name)}</h2>"
-    yield f"<svg viewBox='0 0 {60 + width * len(rates):.0f} {height + 40}' width='100%' role=img>"
-    yield f"<text x=0 y=12>{top:.2f} nats</text><text x=0 y={height}>0</text>"
-    for place, latent in enumerate(order):
-        tall = max(0.0, rates[latent] / top * (height - 20))
-        x, y = 60 + place * width, height - tall
-        yield (
-            f"<rect x={x:.1f} y={y:.1f} width={width * 0.8:.1f} height={tall:.1f} fill='#3366cc'>"
-            f"<title>{latent_name(latent)}: {rates[latent]:.4f} nats</title></rect>"
-        )
-        if len(rates) <= 40:
-            middle = x + width * 0.4
-            yield f"<text x={middle:.1f} y={height + 14} text-anchor=middle>{latent_name(latent)}</text>"
-    yield f"<text x=60 y={height + 34}>latent, sorted by KL(q(z_d|x)‖p(z_d))</text></svg>"
+    title = f"Evaluation of {results[0].run}" if len(results) == 1 else f"Evaluation of {len(results)} runs"
+    names = short_names(results)
+    named = list(zip(names, results, strict=True))
+    notes = [f"{name}: {note}" if len(results) > 1 else note for name, r in named for note in r.notes]
+    data: dict[str, Any] = {
+        "title": title,
+        "runs": [{"name": name, "about": f"{describe(r)}, {r.scored.kind}, seed {r.seed}"} for name, r in named],
+        "remarks": [{"kind": "note", "text": note} for note in [*notes, *joint_notes(results)]],
+        "groups": [
+            {"title": group.title, "names": short_names(group.results), "rows": list(group.rows())}
+            for group in groups(results)
+        ],
+        "latents": [
+            {"name": name, "rates": rates, "names": [latent_name(d) for d in range(len(rates))]}
+            for name, r in named
+            if (rates := r.per_latent.get(f"{r.split}/rate_per_latent"))
+        ],
+    }
+    return page(title, "evaluation", data)
 
 
 def save(result: Result, config: DictConfig) -> Path:

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from vae.metric.definition import Scored
+
+NOTHING = Scored("", "")
+
 
 @dataclass
 class Result:
@@ -10,7 +14,7 @@ class Result:
 
     run: its directory. checkpoint, split, data, images, seed: what was evaluated. metrics: the numbers, by the
     names of the logs. per_latent: lists of D numbers. cost: see `vae.evaluation.cost`. notes: what the reader must
-    know.
+    know. scored: the images and the kind of the likelihood, see `vae.metric.definition.Scored`.
     """
 
     run: str
@@ -23,6 +27,7 @@ class Result:
     per_latent: dict[str, list[float]]
     cost: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    scored: Scored = NOTHING
 
     def number(self, name: str) -> float | None:
         """One of the numbers, without the split in its name."""

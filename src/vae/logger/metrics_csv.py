@@ -34,7 +34,7 @@ class MetricsCSV(Logger):
     def continue_after(self, step: int) -> None:
         """Take over the rows of an interrupted run up to `step`."""
         if self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
             self.rows = [row for row in rows if int(row["step"]) <= step]
 
@@ -59,7 +59,7 @@ class MetricsCSV(Logger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         names = dict.fromkeys(name for row in self.rows for name in row)
         partial = self.path.with_suffix(".csv.partial")
-        with partial.open("w", newline="") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["step", "epoch", *sorted(set(names) - {"step", "epoch"})])
             writer.writeheader()
             writer.writerows(self.rows)

@@ -1,31 +1,45 @@
-"""What each number is, in the words that stand beside it in a report."""
+"""What each number is, in the words that stand beside it in a report, and which numbers compare."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from hydra.utils import get_class
+from omegaconf import DictConfig
 
 
 class Definition(NamedTuple):
-    """The unit and the meaning of a number; `better` is `lower`, `higher` or empty."""
+    """The unit and the meaning of a number; `better` is `lower`, `higher` or empty.
+
+    `of_likelihood`: it is in the nats or bits of log p(x|z), so that it compares only where `Scored` is the same.
+    """
 
     unit: str
     meaning: str
     better: str = ""
+    of_likelihood: bool = False
 
 
 NATS = "nats/image"
 DEFINITIONS = {
-    "elbo": Definition(NATS, "E_q[log p(x|z)] − KL(q(z|x)‖p(z)), β = 1: a lower bound of log p(x)", "higher"),
-    "distortion": Definition(NATS, "−E_q[log p(x|z)]", "lower"),
+    "elbo": Definition(
+        NATS, "E_q[log p(x|z)] − KL(q(z|x)‖p(z)), β = 1: a lower bound of log p(x)", "higher", of_likelihood=True
+    ),
+    "distortion": Definition(NATS, "−E_q[log p(x|z)]", "lower", of_likelihood=True),
     "rate": Definition(NATS, "KL(q(z|x)‖p(z)); elbo = −(distortion + rate)"),
-    "bits_per_dim": Definition("bits", "−elbo / (C·H·W·ln 2)", "lower"),
-    "nll": Definition(NATS, "−log p(x), importance-sampled with k draws: an upper bound in expectation", "lower"),
+    "bits_per_dim": Definition("bits", "−elbo / (C·H·W·ln 2)", "lower", of_likelihood=True),
+    "nll": Definition(
+        NATS,
+        "−log p(x), importance-sampled with k draws: an upper bound in expectation",
+        "lower",
+        of_likelihood=True,
+    ),
     "nll_k": Definition("draws", "k of the NLL"),
-    "nll_stderr": Definition(NATS, "standard error of nll over images"),
-    "nll_mc_stderr": Definition(NATS, "the part of it that comes from k being finite"),
+    "nll_stderr": Definition(NATS, "standard error of nll over images", of_likelihood=True),
+    "nll_mc_stderr": Definition(NATS, "the part of it that comes from k being finite", of_likelihood=True),
     "nll_ess": Definition("draws", "effective sample size (Σw)²/Σw² of the k draws, mean over images", "higher"),
     "nll_poor": Definition("share", "images whose ESS is below a tenth of the median ESS", "lower"),
-    "nll_at_*": Definition(NATS, "nll from the first of the same draws"),
-    "nll_bits_per_dim": Definition("bits", "nll / (C·H·W·ln 2)", "lower"),
+    "nll_at_*": Definition(NATS, "nll from the first of the same draws", of_likelihood=True),
+    "nll_bits_per_dim": Definition("bits", "nll / (C·H·W·ln 2)", "lower", of_likelihood=True),
     "mutual_information": Definition("nats", "I_q(x; z) over the evaluated images, at most ln N"),
     "mutual_information_exact": Definition("1 or 0", "whether q(z) was summed over all images"),
     "marginal_kl": Definition("nats", "KL(q(z)‖p(z)); rate = mutual_information + marginal_kl", "lower"),
@@ -47,9 +61,48 @@ DEFINITIONS = {
     "kid_*_reconstruction": Definition("", "kernel distance of the reconstructions", "lower"),
     "precision_*": Definition("share", "samples within the manifold of real images", "higher"),
     "recall_*": Definition("share", "real images within the manifold of samples", "higher"),
-    "loss": Definition("", "what training minimised"),
+    "loss": Definition("", "what training minimised", of_likelihood=True),
 }
 """By name without the split; `*` stands for what a name is about, a number of draws or a feature network."""
+
+
+SCORED = {
+    ("real", "bytes"): "a density",
+    ("real", "binary"): "a density",
+    ("unit", "bytes"): "a density on [0, 1]",
+    ("unit", "binary"): "a density on [0, 1]",
+    ("bytes", "bytes"): "a probability of 256 levels",
+    ("binary", "binary"): "a probability of 0 and 1",
+    ("binary", "bytes"): "the Bernoulli's score of greys, no probability",
+}
+"""By the support of the likelihood and the values of x: what p(x|z) is."""
+IMAGES = ("name", "size", "binarize")
+"""The keys of a data config that say which images, and what of them, are scored."""
+
+
+class Scored(NamedTuple):
+    """What the bound of a run is of. Bounds compare where both are the same, other measures where `images` are."""
+
+    images: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.images}: {self.kind}"
+
+
+def what_is_scored(config: DictConfig) -> Scored:
+    """The images of a run, and what p(x|z) is of them, from its config."""
+    values = "bytes" if config.data.get("binarize", "none") == "none" else "binary"
+    of = [str(config.data[key]) for key in IMAGES if config.data.get(key) not in (None, "none")]
+    name = str(config.data._target_).rpartition(".")[2]
+    images = " ".join([name, *(each for each in of if each != name)])
+    return Scored(images, kind_of_likelihood(get_class(config.likelihood._target_), values))
+
+
+def kind_of_likelihood(likelihood: Any, values: str) -> str:
+    """What p(x|z) is of x that takes these values, `bytes` or `binary`; given a likelihood or its class."""
+    name = getattr(likelihood, "__name__", type(likelihood).__name__)
+    return SCORED.get((getattr(likelihood, "support", ""), values), f"the likelihood {name}")
 
 
 def definition(name: str) -> Definition:

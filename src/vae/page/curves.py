@@ -26,7 +26,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     """Every number of a metrics.csv that was logged in training or validation; none where there is no file."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     per_epoch = _steps_per_epoch(rows)
     curves: dict[str, Curve] = {}

@@ -47,11 +47,11 @@ def page(title: str, script: str, data: dict[str, Any]) -> str:
     """
     parts = {
         "TITLE": escape(title),
-        "STYLE": (ASSETS / "page.css").read_text(),
+        "STYLE": (ASSETS / "page.css").read_text(encoding="utf-8"),
         # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
         "DATA": to_json(data).replace("<", "\\u003c"),
-        "CHARTS": (ASSETS / "charts.js").read_text(),
-        "SCRIPT": (ASSETS / f"{script}.js").read_text(),
+        "CHARTS": (ASSETS / "charts.js").read_text(encoding="utf-8"),
+        "SCRIPT": (ASSETS / f"{script}.js").read_text(encoding="utf-8"),
     }
     # All at once, so that a part in which a marker stands is left as it is.
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], SKELETON)
@@ -71,8 +71,8 @@ def picture(path: Path, side: int) -> dict[str, Any]:
     pixels, said = read_sheet(path)
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BOX)
-    # Grey sheets of enlarged pixels are smallest as they are, photographs with losses nobody sees.
-    grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all())
+    # Grey sheets of enlarged pixels are smallest as they are, all else with losses that nobody sees.
+    grey = image.width == pixels.shape[1] and bool((pixels[..., :1] == pixels[..., :3]).all())
     opaque = bool((pixels[..., 3] == 255).all())
     file = io.BytesIO()
     image.save(file, "WEBP", lossless=grey, quality=80, method=2)

@@ -13,6 +13,7 @@ from vae.metric.definition import definition, position
 from vae.page.curves import Curve, read_curves
 from vae.page.page import page, picture
 from vae.page.verdict import Remark, bound_sentence, command_of, path_argument, verdict
+from vae.paths import TRAIN
 from vae.picture.sheet import latent_name
 from vae.run.directory import RunDirectory
 from vae.run.files import read_json, write_atomically
@@ -64,7 +65,7 @@ def run_data(run: RunDirectory, state: str, epoch: int, reason: str = "") -> dic
     if state == "failed":
         said.insert(0, Remark("warning", reason))
     elif state == "interrupted":
-        go_on = f"python train.py resume={path_argument(run.path)}"
+        go_on = f"{TRAIN} resume={path_argument(run.path)}"
         said.insert(0, Remark("note", "the run was interrupted; it goes on from its last checkpoint", go_on))
     return {
         "title": f"{config.name} · {run.path.name}",
@@ -101,7 +102,7 @@ def _numbers(metrics: Mapping[str, float]) -> Iterator[tuple[str, float | None, 
     """Every number of the test and validation images with its unit and definition."""
     measured = [name for name in metrics if name.startswith(("test/", "val/"))]
     for name in sorted(measured, key=lambda name: (name.startswith("val/"), position(name.partition("/")[2]))):
-        unit, meaning, _ = definition(name.partition("/")[2])
+        unit, meaning, *_ = definition(name.partition("/")[2])
         yield name, metrics[name], unit, meaning
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.metric.active_units import collapse_warning
 from vae.page.curves import Curve
+from vae.paths import TRAIN
 from vae.run.directory import RunDirectory
 
 FEWEST = 5
@@ -87,7 +88,7 @@ def _collapse(curves: Mapping[str, Curve], metrics: Mapping[str, float | None]) 
 
     numbers = [metrics.get(f"test/{name}", last(name)) for name in ("active_units", "rate")]
     if (warning := collapse_warning(*numbers)) is not None:
-        yield Remark("warning", warning, "python train.py -m likelihood.sigma=0.5,0.3,0.15,0.1")
+        yield Remark("warning", warning, f"{TRAIN} -m likelihood.sigma=0.5,0.3,0.15,0.1")
 
 
 def _course(run: RunDirectory, config: DictConfig, curves: Mapping[str, Curve]) -> Iterator[Remark]:
@@ -168,7 +169,7 @@ def command_of(run: RunDirectory, *more: str) -> str:
     given = overrides(run)
     keys = {argument.partition("=")[0] for argument in more}
     kept = [argument for argument in given if argument.partition("=")[0] not in keys]
-    return " ".join(["python train.py", *(shlex.quote(argument) for argument in [*kept, *more])])
+    return " ".join([TRAIN, *(shlex.quote(argument) for argument in [*kept, *more])])
 
 
 def overrides(run: RunDirectory) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vae.command.override import override
 from vae.reproduction.table import Table
 from vae.run.files import read_json, write_atomically
 from vae.sweep.folder import JobDirectory, SweepDirectory
@@ -18,7 +19,7 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
     jobs = ",".join(f'"{job}"' for job in table.jobs(seeds))
     command = [
         *(sys.executable, "-m", "vae.train", "-m", "hydra/sweeper=listed"),
-        *(f"hydra.sweeper.jobs=[{jobs}]", f"hydra.sweep.dir='{folder.absolute()}'", f"name={table.stem}"),
+        *(f"hydra.sweeper.jobs=[{jobs}]", override("hydra.sweep.dir", folder.absolute()), f"name={table.stem}"),
         *(*table.train, *further),
     ]
     return run_program(command)
@@ -40,9 +41,9 @@ def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[s
     arguments = [*table.evaluate, *further]
     if table.features:
         weights = folder / ".weights"
-        arguments.append(f"paths.weights='{weights.absolute()}'")
+        arguments.append(override("paths.weights", weights.absolute()))
         if not any(weights.glob("features_*.pt")):
-            features = [*table.features, f"paths.weights='{weights.absolute()}'"]
+            features = [*table.features, override("paths.weights", weights.absolute())]
             if status := run_program([sys.executable, "-m", "vae.features", *features]):
                 raise SystemExit(status)
     failed = []

@@ -125,7 +125,7 @@ class RunDirectory:
 
     def metrics(self) -> dict[str, float]:
         """The final numbers."""
-        return json.loads(self.metrics_file.read_text())
+        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
 
 
 def _defaults() -> DictConfig:

@@ -13,7 +13,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ConfigError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig
 
 from vae.checks import ConfigError
 
-_held: list[IO[str]] = []
+_held: list[IO[bytes]] = []
 """The lock of this process's GPUs, held until the process ends."""
 
 
@@ -118,7 +118,7 @@ def _take_slot(folder: Path) -> int:
     folder.mkdir(exist_ok=True)
     slot = 0
     while True:
-        file = (folder / f"{socket.gethostname()}-{slot}").open("w")
+        file = (folder / f"{socket.gethostname()}-{slot}").open("wb")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -131,7 +131,8 @@ def _take_slot(folder: Path) -> int:
 
 def jobs_at_once() -> int:
     """How many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
-    return gpu_count() or len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
+    return gpu_count() or cores or 1
 
 
 def gpus_per_job(devices: object) -> int:

@@ -78,7 +78,7 @@ class JobDirectory:
         Yields the lock's file descriptor: a process that gets it keeps the lock until it ends.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / ".lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file.fileno()
 
@@ -131,7 +131,7 @@ class SweepDirectory:
         path = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+")
+            file = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"hydra.sweep.dir={self.path}: cannot be written ({error.strerror})") from error
         with file:
@@ -197,7 +197,7 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
 
 def _is_locked(path: Path) -> bool:
     try:
-        with path.open() as file:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

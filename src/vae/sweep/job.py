@@ -116,10 +116,14 @@ def _run_apart(config: DictConfig, job: JobDirectory, lock: int) -> float | None
 
     RunDirectory(job.path).write_config(config)
     command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path), "hydra.output_subdir=null"]
-    with job.log.open("a") as log:
+    with job.log.open("a", encoding="utf-8") as log:
         done = subprocess.run(command, stdout=log, stderr=log, pass_fds=[lock], check=False)
     if done.returncode != 0:
-        lines = [line for line in job.log.read_text().splitlines() if line.startswith("error: ")]
+        lines = [
+            line
+            for line in job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.startswith("error: ")
+        ]
         raise RuntimeError(lines[-1].removeprefix("error: ") if lines else f"exit status {done.returncode}")
     return job.metrics().get(config.sweep_metric)
 
@@ -137,5 +141,5 @@ def _reason(error: BaseException, overrides: list[str]) -> str:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    with path.open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with path.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         yield

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TextIO
 
+from vae.metric.definition import Scored
 from vae.sweep.folder import State, SweepDirectory
 from vae.sweep.grid import Job
+from vae.sweep.report.comparable import may_differ, scored_by
 from vae.sweep.report.summary_csv import duration
 
 ENDED = ("done", "failed", "pruned")
@@ -33,6 +35,8 @@ class Progress:
         self._states: dict[str, State] = {}
         self._already = self._printed = 0
         self._best: tuple[float, str] | None = None
+        # Where they are several there is no best: their bounds do not compare.
+        self._kinds: set[Scored | None] = set()
         self._started = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -84,6 +88,8 @@ class Progress:
 
     def _note_best(self, name: str, state: State) -> None:
         value = self.folder.job(name).metrics().get(self.metric) if state == "done" else None
+        if value is not None and may_differ(self.folder.manifest()["axes"]):
+            self._kinds.add(scored_by(self.folder, name))
         if value is not None and (self._best is None or value > self._best[0]):
             self._best = (value, name)
 
@@ -96,5 +102,6 @@ class Progress:
         left = elapsed / since * (len(self._states) - ended) if since else float("nan")
         parts = [f"{counts['done']}/{len(self._states)} jobs done"]
         parts += [f"{counts[state]} {state}" for state in ("running", "failed", "pruned") if counts[state]]
-        parts += [f"best {self.metric} {self._best[0]:.4g} ({self._best[1]})"] if self._best else []
+        if self._best and len(self._kinds) < 2:
+            parts.append(f"best {self.metric} {self._best[0]:.4g} ({self._best[1]})")
         return ", ".join([*parts, f"{duration(left)} left"])

@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError
+from vae.command.override import override
 from vae.sweep.devices import check_devices, check_launcher
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Grid, Job, parse_grid
@@ -138,8 +139,8 @@ class SweepBase(Sweeper):
         return sum(self.folder.job(job.name).record().get("attempts", 0) for job in jobs)
 
     def _launch_once(self, grid: Grid, jobs: Sequence[Job]) -> Exception | None:
-        shared = [*grid.constants, f"hydra.sweep.dir='{self.folder.path}'"]
-        overrides = [[*shared, *job.overrides(), f"hydra.sweep.subdir='{job.name}'"] for job in jobs]
+        shared = [*grid.constants, override("hydra.sweep.dir", self.folder.path)]
+        overrides = [[*shared, *job.overrides(), override("hydra.sweep.subdir", job.name)] for job in jobs]
         # In process one at a time, as Hydra keeps the config of each job (1,600 objects) until a launch ends.
         size = 1 if self._launcher_name() == "basic" else self.max_batch_size or len(jobs)
         try:
@@ -172,7 +173,7 @@ class SweepBase(Sweeper):
             time.sleep(0.1)
 
     def _close(self, seconds: float) -> None:
-        from vae.sweep.report.page import write_report
+        from vae.sweep.report.write import write_report
 
         write_report(self.folder.path)
         lines, good = closing_lines(self.folder, seconds, self.interrupted)

@@ -2,6 +2,13 @@
 
 import sys
 
-from vae.sweep.report.page import main
+from vae.sweep.report import write
 
-sys.exit(main(sys.argv[1:]))
+
+def main() -> None:
+    """Write the report of a sweep."""
+    sys.exit(write.main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,17 +1,19 @@
 """What the report shows, as plain data: the table, the means over seeds, the curves and the pictures."""
 
-import base64
-import csv
-import io
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vae.metric.definition import definition
+from vae.page.curves import read_curves
+from vae.page.page import picture
+from vae.paths import TRAIN
 from vae.sweep.folder import SweepDirectory
 from vae.sweep.grid import Job
-from vae.sweep.report.summary_csv import Row, axes, best, measures, rows
+from vae.sweep.report.comparable import Row, scored, winners
+from vae.sweep.report.summary_csv import axes, measures, rows
 
 CURVE_POINTS = 120
 """Of a longer training curve so many points are kept."""
@@ -26,27 +28,47 @@ def report_data(folder: SweepDirectory) -> dict[str, Any]:
     """Everything that the page needs; JSON can hold it."""
     manifest, table, keys = folder.manifest(), rows(folder), axes(folder)
     names = measures(table, keys)
-    winner = best(table, manifest["metric"])
+    metric = manifest["metric"]
     jobs = {job.name: job for job in folder.jobs()}
+    kinds = scored(folder, list(jobs.values()))
+    logged = {row["job"]: curve(folder.path / row["job"] / "metrics.csv") for row in table}
+    every = {*names, *(name for each in logged.values() for name in each)}
     side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(jobs), 1))))
     return {
         "title": folder.path.name,
-        "metric": manifest["metric"],
+        "metric": metric,
         "axes": keys,
         "measures": names,
-        "rows": [{key: value for key, value in row.items() if value is not None} for row in table],
+        # Of these the numbers compare only within a group.
+        "by_likelihood": sorted(name for name in every if definition(name.partition("/")[2]).of_likelihood),
+        "one_set": len({kind.images for kind in kinds.values()}) <= 1,
+        "rows": [
+            _told(row) | ({"compares": str(kinds[row["job"]])} if row["job"] in kinds else {}) for row in table
+        ],
         "seeds": means_over_seeds(table, keys, names),
-        "best": winner and {"job": winner["job"], "command": reproduce(folder, jobs[winner["job"]])},
-        "curves": {row["job"]: curve(folder.path / row["job"] / "metrics.csv") for row in table},
+        "best": [
+            {
+                "group": group,
+                "job": row["job"],
+                "value": row[metric],
+                "command": reproduce(folder, jobs[row["job"]]),
+            }
+            for group, row in winners(table, metric, kinds)
+        ],
+        "curves": logged,
         "pictures": {row["job"]: pictures(folder.path / row["job"] / "images", side) for row in table},
     }
+
+
+def _told(row: Row) -> Row:
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def reproduce(folder: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
     shared = [a for a in folder.manifest()["constants"] if not a.startswith(ignored)]
-    return " ".join(["python train.py", *(_quoted(argument) for argument in [*shared, *job.overrides()])])
+    return " ".join([TRAIN, *(_quoted(argument) for argument in [*shared, *job.overrides()])])
 
 
 def _quoted(argument: str) -> str:
@@ -84,40 +106,11 @@ def _statistics(group: Sequence[Row], names: Sequence[str]) -> dict[str, tuple[f
 
 def curve(path: Path) -> dict[str, list[list[float]]]:
     """Each logged number of a run as its steps and its values, thinned evenly, with the last one kept."""
-    if not path.exists():
-        return {}
-    points: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, text in row.items():
-                if name.startswith(("train/", "val/")) and text:
-                    points.setdefault(name, []).append((int(row["step"]), _rounded(float(text))))
-    return {name: _thinned(found) for name, found in points.items()}
+    found = {name: each.thinned(CURVE_POINTS) for name, each in read_curves(path).items()}
+    logged = {name: each for name, each in found.items() if name.startswith(("train/", "val/"))}
+    return {name: [list(each.steps), [float(f"{v:.6g}") for v in each.values]] for name, each in logged.items()}
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> list[list[float]]:
-    every = math.ceil(len(points) / CURVE_POINTS)
-    kept = [*points[:-1:every], points[-1]]
-    return [[step for step, _ in kept], [value for _, value in kept]]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def pictures(folder: Path, side: int) -> dict[str, str]:
-    """A run's final pictures, at most `side` pixels wide and high, as data URLs."""
-    return {
-        name: _data_url(folder / f"{name}.png", side) for name in PICTURES if (folder / f"{name}.png").exists()
-    }
-
-
-def _data_url(path: Path, side: int) -> str:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.BOX)
-    out = io.BytesIO()
-    small.save(out, "WEBP", quality=70)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+def pictures(folder: Path, side: int) -> dict[str, Any]:
+    """A run's final pictures, at most `side` pixels wide and high, for `vae.page.page`."""
+    return {name: picture(folder / f"{name}.png", side) for name in PICTURES if (folder / f"{name}.png").exists()}

@@ -3,16 +3,16 @@
 import csv
 import io
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from vae.paths import TRAIN
 from vae.run.files import write_atomically
 from vae.sweep.folder import STATES, SweepDirectory
 from vae.sweep.grid import Job
-
-Row = dict[str, Any]
+from vae.sweep.report.comparable import Row, scored, winners
 
 
 def rows(folder: SweepDirectory) -> list[Row]:
@@ -71,12 +71,6 @@ def write_summary(path: Path, table: Sequence[Row], keys: Sequence[str]) -> None
     write_atomically(path, text.getvalue())
 
 
-def best(table: Sequence[Row], metric: str) -> Row | None:
-    """The completed job with the largest value of a measure."""
-    done = [row for row in table if row["status"] == "done" and row.get(metric) is not None]
-    return max(done, key=lambda row: row[metric], default=None)
-
-
 def closing_lines(folder: SweepDirectory, seconds: float, interrupted: bool) -> tuple[str, bool]:
     """What a sweep says when it ends, and whether all of its jobs are done."""
     table, manifest = rows(folder), folder.manifest()
@@ -89,12 +83,14 @@ def closing_lines(folder: SweepDirectory, seconds: float, interrupted: bool) -> 
     lines += [f"  failed    {row['job']}: {row['reason']}" for row in failed[:10]]
     lines += [f"  failed    and {len(failed) - 10} more, see summary.csv"] if len(failed) > 10 else []
     lines += [f"            their output is in {folder.path}/<job>/output.log"] if failed else []
-    if winner := best(table, manifest["metric"]):
-        lines.append(f"  best      {manifest['metric']} {winner[manifest['metric']]:.6g}: {winner['job']}")
+    metric = manifest["metric"]
+    for group, winner in winners(table, metric, scored(folder, folder.jobs())):
+        of = f" of {group}" if group else ""
+        lines.append(f"  best      {metric}{of} {winner[metric]:.6g}: {winner['job']}")
     lines += [f"  table     {folder.path / 'summary.csv'}", f"  report    {folder.path / 'report.html'}"]
     unfinished = len(table) - counts["done"] - counts["pruned"]
     if unfinished:
-        lines.append(f"  go on     python train.py resume={folder.path}")
+        lines.append(f"  go on     {TRAIN} {shlex.quote(f'resume={folder.path}')}")
     return "\n".join(lines), unfinished == 0
 
 
