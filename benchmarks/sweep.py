@@ -39,7 +39,7 @@ def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
     from lightning import Trainer
 
     from vae.sweep import job
-    from vae.sweep.memory import give_back_memory
+    from vae.sweep.job import give_back_memory
     from vae.train import train
 
     training, found = [0.0], []

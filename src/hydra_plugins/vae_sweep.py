@@ -3,9 +3,15 @@
 Hydra imports this at every start, so it imports nothing heavy.
 """
 
+from omegaconf import OmegaConf
+
 from vae.sweep.adaptive import OptunaSweep
-from vae.sweep.listed import ListedSweep
+from vae.sweep.devices import gpus_per_job, jobs_at_once
 from vae.sweep.sweeper import GridSweep
+
+# Of the launchers' configs. Only asked by those that need it: the answer may need torch.
+OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
+OmegaConf.register_new_resolver("gpus_per_job", gpus_per_job, replace=True)
 
 
 class Grid(GridSweep):
@@ -14,7 +20,3 @@ class Grid(GridSweep):
 
 class Optuna(OptunaSweep):
     """`hydra/sweeper=optuna`."""
-
-
-class Listed(ListedSweep):
-    """`hydra/sweeper=listed`."""

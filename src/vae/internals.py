@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need no torch start quickly.
     from lightning import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
 
 
 def manual_steps(trainer: "Trainer") -> Any:
@@ -26,3 +28,10 @@ def steps_in_checkpoint(checkpoint: dict[str, Any]) -> tuple[dict[str, int], dic
 def checkpoints_between_epochs(callback: "ModelCheckpoint") -> bool:
     """Lightning: whether a ModelCheckpoint saves after some steps or some time, and not only at an epoch's end."""
     return bool(callback._every_n_train_steps or callback._train_time_interval)
+
+
+def optuna_trial(study: "Study", frozen: "FrozenTrial") -> "Trial":
+    """Optuna: a trial of a study that another process has begun, to report to. Optuna gives out only those of `ask`."""
+    from optuna.trial import Trial
+
+    return Trial(study, frozen._trial_id)

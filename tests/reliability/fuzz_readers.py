@@ -30,7 +30,7 @@ from vae.data.image_files import ZipFiles, is_below, open_zip
 from vae.data.mnist import MNIST
 from vae.run.checkpoint import SealedCheckpoints, newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
-from vae.sweep.folder import SweepDirectory
+from vae.sweep.directory import SweepDirectory
 
 SECONDS = 5.0
 """How long one input may take."""
@@ -208,7 +208,7 @@ def run_configs(folder: Path) -> Reader:
 def sweep_files(folder: Path) -> Reader:
     """sweep.json."""
     sweep = SweepDirectory(folder)
-    sweep.claim(["latent_size=2,3"], {"seed": 0}, [])
+    sweep.write([], arguments=["latent_size=2,3"], identity={"seed": 0})
 
     def read(content: bytes) -> Any:
         sweep.manifest_file.write_bytes(content)

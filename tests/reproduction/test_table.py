@@ -14,9 +14,8 @@ from vae.paths import CONF
 from vae.reproduction.comparison import compare, markdown
 from vae.reproduction.table import read_table
 from vae.reproduction.table_figure import table_figure
-from vae.sweep.folder import SweepDirectory
-from vae.sweep.grid import make_job
-from vae.sweep.listed import job_values
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.plan import listed_values, make_job
 
 TABLES = sorted(file.stem for file in (CONF / "reproduce").glob("*.yaml"))
 TINY = """
@@ -75,7 +74,7 @@ def test_what_there_is_not_is_refused(arguments: tuple, message: str) -> None:
 
 
 def _fake_run(folder: SweepDirectory, line: str, nll: float | None) -> None:
-    job = folder.job(make_job(job_values(line)).name)
+    job = folder.job(make_job(listed_values(line)).name)
     with job.lock():
         job.start()
         if nll is None:
@@ -92,9 +91,9 @@ def _fake_run(folder: SweepDirectory, line: str, nll: float | None) -> None:
 
 def test_the_comparison_is_of_all_seeds_and_shows_failures(tiny: Path, tmp_path: Path) -> None:
     table, folder = read_table(tiny, "short"), SweepDirectory(tmp_path / "sweep")
-    with folder.lock():
-        jobs = [make_job(job_values(line)) for line in table.jobs([0, 1])]
-        folder.claim([], {}, jobs, metric="val/elbo", axes=[], constants=[])
+    jobs = [make_job(listed_values(line)) for line in table.jobs([0, 1])]
+    with folder.claim({}):
+        folder.write(jobs, identity={}, metric="val/elbo", axes=[], constants=[])
     for line, nll in zip(table.jobs([0, 1]), (11.0, 14.0, 20.0, None), strict=True):
         _fake_run(folder, line, nll)
     found = compare(table, folder.path, [0, 1], "the command")

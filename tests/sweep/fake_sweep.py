@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from torchvision.utils import save_image
 
 from vae.run.directory import RunDirectory
-from vae.sweep.folder import SweepDirectory
-from vae.sweep.grid import make_job
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.plan import make_job
 
 CURVE = 300
 
@@ -23,9 +23,9 @@ def write_fake_sweep(path: Path, seeds: int = 2, failed: int = 1) -> SweepDirect
     keys = ("latent_size", "objective.k", "likelihood.sigma", "seed")
     jobs = [make_job(dict(zip(keys, each, strict=True))) for each in values]
     folder = SweepDirectory(path)
-    with folder.lock():
-        constants = ["data=mnist", "name=a b", "sweep=latent_k_sigma"]
-        folder.claim([], {}, jobs, metric="val/elbo", axes=list(keys), constants=constants)
+    constants = ["data=mnist", "name=a b", "sweep=latent_k_sigma"]
+    with folder.claim({}):
+        folder.write(jobs, identity={}, metric="val/elbo", axes=list(keys), constants=constants)
     save_image(torch.rand(1, 480, 480), folder.path / "noise.png")
     for index, job in enumerate(jobs):
         directory = folder.job(job.name)
@@ -45,8 +45,8 @@ def write_fake_kinds(path: Path, composed: Callable[..., DictConfig]) -> SweepDi
     values = itertools.product(("gaussian", "gaussian_learned", "categorical"), ("0", "1"))
     jobs = [make_job({"likelihood": kind, "seed": seed}) for kind, seed in values]
     folder = SweepDirectory(path)
-    with folder.lock():
-        folder.claim([], {}, jobs, metric="val/elbo", axes=["likelihood", "seed"], constants=[])
+    with folder.claim({}):
+        folder.write(jobs, identity={}, metric="val/elbo", axes=["likelihood", "seed"], constants=[])
     save_image(torch.rand(1, 48, 48), folder.path / "noise.png")
     for place, job in enumerate(jobs):
         directory = folder.job(job.name)

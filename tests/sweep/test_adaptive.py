@@ -12,15 +12,14 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from commands import QUICK, run_train
-from sweep.test_sweep import folders_of, summary_of
+from sweep.small_sweep import folders_of, summary_of
 from vae.checks import ConfigError
-from vae.sweep.adaptive import STUDY, distribution, storage
-from vae.sweep.folder import SweepDirectory
-from vae.sweep.report.rounding import rounded
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.study import NAME, job_of, rounded, search_space, storage
 
 
 def study_of(sweep: Path) -> optuna.Study:
-    return optuna.load_study(study_name=STUDY, storage=storage(SweepDirectory(sweep)))
+    return optuna.load_study(study_name=NAME, storage=storage(SweepDirectory(sweep)))
 
 
 @pytest.mark.parametrize(
@@ -36,13 +35,13 @@ def study_of(sweep: Path) -> optuna.Study:
     ],
 )
 def test_search_spaces(typed: str, expected: object) -> None:
-    assert distribution(OverridesParser.create().parse_override(typed)) == expected
+    assert search_space(OverridesParser.create().parse_override(typed)) == expected
 
 
 @pytest.mark.parametrize("typed", ["a=interval(2,1)", "a=tag(log,interval(0,1))", "a=range(3,3)"])
 def test_impossible_search_spaces(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"^a="):
-        distribution(OverridesParser.create().parse_override(typed))
+        search_space(OverridesParser.create().parse_override(typed))
 
 
 def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -62,15 +61,15 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     done = run_train(*command, "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={path}")
     assert done.returncode == 0, done.stdout + done.stderr
     first = folders_of(path)
-    # As a killed sweep leaves it: a trial that was chosen and never told of.
+    # As a killed sweep leaves it: a trial without a result.
     folder = SweepDirectory(path)
-    study = optuna.load_study(study_name=STUDY, storage=storage(folder))
+    study = optuna.load_study(study_name=NAME, storage=storage(folder))
     left = study.ask({"latent_size": IntDistribution(2, 200)}).params["latent_size"]
     more = run_train(f"resume={path}", "hydra.sweeper.n_trials=4")
     assert more.returncode == 0, more.stdout + more.stderr
     assert first < folders_of(path)
     assert f"latent_size={left}" in folders_of(path)
-    trials = optuna.load_study(study_name=STUDY, storage=storage(folder)).trials
+    trials = optuna.load_study(study_name=NAME, storage=storage(folder)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     summary = summary_of(path)
     for trial in trials:
@@ -96,11 +95,11 @@ def test_bad_trials_are_ended_early_and_recorded_as_pruned(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     summary = summary_of(path)
     trials = study_of(path).trials
-    states = {trial.user_attrs["job"]: trial.state.name for trial in trials}
+    states = {job_of(trial).name: trial.state.name for trial in trials}
     assert set(states) == set(summary)
     assert set(states.values()) == {"COMPLETE", "PRUNED"}
     for trial in trials:
-        job = trial.user_attrs["job"]
+        job = job_of(trial).name
         row, epochs = summary[job], len(trial.intermediate_values)
         # The number in the study, in the folder's name, and in the config is the same.
         (rate,) = trial.params.values()

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from commands import TRAIN, run_train, user_environment
-from sweep.test_launchers import installed
-from sweep.test_ranks import PROBED
-from sweep.test_sweep import GRID, NAMES, SMALL, folders_of, summary_of
-from vae.sweep.folder import SweepDirectory
+from sweep.small_sweep import GRID, NAMES, PROBED, SMALL, folders_of, installed, summary_of
+from vae.sweep.directory import SweepDirectory
 
 LAUNCHERS = ["joblib", "ray"]
 DOOMED = {name for name in NAMES if "latent_size=3" in name}
@@ -71,7 +69,7 @@ def test_a_job_that_kills_its_process_time_and_again_fails_and_the_others_are_do
 
 
 def test_a_second_sweep_in_the_directory_of_one_at_work_is_one_line(tmp_path: Path) -> None:
-    with SweepDirectory(tmp_path).lock():
+    with SweepDirectory(tmp_path).claim({}):
         second = run_train("-m", *GRID, *SMALL, f"hydra.sweep.dir={tmp_path}")
     assert second.returncode == 1
     assert second.stderr.startswith(f"error: hydra.sweep.dir={tmp_path}: a sweep is at work in it (process ")

@@ -10,9 +10,8 @@ from vae.checks import ConfigError
 from vae.sweep import devices
 from vae.sweep.devices import (
     check_devices,
-    check_launcher,
-    check_ray,
     claim_gpus,
+    cpu_count,
     gpus_per_job,
     jobs_at_once,
     wanted_processes,
@@ -101,7 +100,13 @@ def test_what_launchers_ask_for_by_default(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(devices, "gpu_count", lambda: 4)
     assert (jobs_at_once(), gpus_per_job(2), gpus_per_job("auto")) == (4, 2, 1)
     machine.setattr(devices, "gpu_count", lambda: 0)
-    assert (jobs_at_once(), gpus_per_job(2)) == (len(os.sched_getaffinity(0)), 0)
+    assert (jobs_at_once(), gpus_per_job(2)) == (cpu_count(), 0)
+
+
+def test_a_machine_that_knows_of_no_affinity_has_all_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert cpu_count() == 5
 
 
 @pytest.mark.parametrize(
@@ -120,33 +125,3 @@ def test_more_gpus_than_there_are_is_one_line(machine: pytest.MonkeyPatch) -> No
     check_devices(config(2, "gpu"))
     with pytest.raises(ConfigError, match=r"trainer.devices=3: trainer.accelerator=gpu has 2 on this machine"):
         check_devices(config(3, "gpu"))
-
-
-def test_slurm_is_needed_for_its_launcher(machine: pytest.MonkeyPatch) -> None:
-    machine.setenv("PATH", "")
-    with pytest.raises(ConfigError, match=r"hydra/launcher=submitit_slurm: no srun on this machine"):
-        check_launcher("submitit_slurm", OmegaConf.create())
-    check_launcher("submitit_local", OmegaConf.create())
-
-
-@pytest.mark.parametrize(
-    ("init", "remote", "line"),
-    [
-        ({}, {"num_cpus": 1, "num_gpus": 0.25}, None),
-        ({}, {"num_cpus": 1, "num_gpus": 3}, "remote.num_gpus=3: Ray has 2 on this machine"),
-        ({}, {"num_cpus": 100_000}, "remote.num_cpus=100000: Ray has"),
-        ({"num_cpus": 1}, {"num_cpus": 2}, "remote.num_cpus=2: Ray has 1 on this machine"),
-        ({"address": "auto"}, {"num_cpus": 100_000}, None),
-    ],
-)
-def test_a_ray_of_this_machine_is_not_asked_for_more_than_it_has(
-    init: dict[str, object], remote: dict[str, object], line: str | None, machine: pytest.MonkeyPatch
-) -> None:
-    machine.setattr(devices, "gpu_count", lambda: 2)
-    machine.delenv("RAY_ADDRESS", raising=False)
-    launcher = OmegaConf.create({"ray": {"init": init, "remote": remote}})
-    if line is None:
-        check_ray(launcher)
-    else:
-        with pytest.raises(ConfigError, match=line):
-            check_ray(launcher)

@@ -1,30 +1,15 @@
 """The same sweep under every launcher, with W&B on: its numbers, its runs in W&B, and several processes a job."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
-from omegaconf import OmegaConf
 
 from commands import QUICK, metrics_of, run_train
 from offline_wandb import read_offline_run
-from sweep.test_sweep import GRID, NAMES, folders_of, summary_of
-from vae.checks import ConfigError
-from vae.sweep.sweeper import load_launcher
+from sweep.small_sweep import GRID, NAMES, folders_of, installed, summary_of
 
-PLUGINS = {
-    "joblib": "hydra_joblib_launcher",
-    "ray": "hydra_ray_launcher",
-    "submitit_local": "hydra_submitit_launcher",
-}
 LAUNCHERS = ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ray", "submitit_local"))]
 GRID_OF_4 = [*GRID, *QUICK[:-1], "callback.pictures.every_n_epochs=1"]
-
-
-def installed(launcher: str) -> bool:
-    return launcher == "basic" or find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is not None
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +55,3 @@ def test_every_launcher_gives_the_same_summary_and_runs_in_wandb(
     assert done.stderr == ""
     assert summary_of(path) == summary_of(basic)
     check_wandb(path)
-
-
-def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
-
-    monkeypatch.setattr(Plugins, "instantiate_launcher", unknown)
-    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": "ray"}}}})
-    with pytest.raises(ConfigError, match=r"hydra/launcher=ray: .* pip install 'vae\[ray\]'"):
-        load_launcher(HydraContext(config_loader=None, callbacks=None), lambda config: None, config)

@@ -13,12 +13,12 @@ from omegaconf import OmegaConf
 
 from commands import QUICK, metrics_of
 from pictures_on_disk import encode, pixels, write_folder
-from sweep.test_sweep import folders_of
+from sweep.small_sweep import folders_of
 from vae.data import ImageSet, shared_images
 from vae.data.digits import Digits
 from vae.data.image_folder import ImageFolder
 from vae.data.shared_images import forget_images, share_images
-from vae.sweep.memory import give_back_everything, give_back_memory
+from vae.sweep.job import give_back_everything, give_back_memory
 
 SHORT = [*QUICK[1:], "logger=csv", "callback=none", "trainer.max_epochs=1"]
 

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from commands import QUICK, REPOSITORY, TWO_RANKS, metrics_of, run_train
-from sweep.test_launchers import installed
-from sweep.test_sweep import folders_of
+from commands import QUICK, TWO_RANKS, metrics_of, run_train
+from sweep.small_sweep import PROBED, folders_of, installed
 
-PROBED = f"{REPOSITORY / 'src'}:{Path(__file__).parent / 'probe'}"
 SHORT = [*QUICK[:-1], "logger=csv", "trainer.max_epochs=1", *TWO_RANKS]
 OF_A_RANK = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 LAUNCHERS = [

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -13,10 +14,10 @@ from browser import SIZES, check_looks, look_at, needs_browser
 from commands import run_command
 from sweep.fake_sweep import CURVE, fake_elbo, write_fake_kinds, write_fake_sweep
 from vae.page.page import page
-from vae.sweep.folder import SweepDirectory
+from vae.sweep.directory import SweepDirectory
 from vae.sweep.report.data import CURVE_POINTS, report_data
-from vae.sweep.report.summary_csv import closing_lines
 from vae.sweep.report.write import main, write_report
+from vae.sweep.results import closing_lines, results
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> SweepDirectory:
     folder = write_fake_sweep(tmp_path_factory.mktemp("sweep"))
     write_report(folder.path)
     return folder
+
+
+def data_of(folder: SweepDirectory) -> dict[str, Any]:
+    return report_data(folder, results(folder))
 
 
 def test_the_summary_has_a_row_a_job_and_every_number(folder: SweepDirectory) -> None:
@@ -40,7 +45,7 @@ def test_the_summary_has_a_row_a_job_and_every_number(folder: SweepDirectory) ->
 
 
 def test_means_and_deviations_over_seeds(folder: SweepDirectory) -> None:
-    groups = report_data(folder)["seeds"]
+    groups = data_of(folder)["seeds"]
     assert len(groups) == 18
     first = groups[0]
     assert (first["n"], first["latent_size"], first["objective.k"]) == (2, 2, 1)
@@ -53,7 +58,7 @@ def test_means_and_deviations_over_seeds(folder: SweepDirectory) -> None:
 
 
 def test_the_best_job_comes_with_its_command(folder: SweepDirectory) -> None:
-    [best] = report_data(folder)["best"]
+    [best] = data_of(folder)["best"]
     assert best["job"] == "latent_size=2,likelihood.sigma=0.1,objective.k=5,seed=1"
     assert best["command"] == (
         "python train.py data=mnist 'name=a b' latent_size=2 objective.k=5 likelihood.sigma=0.1 seed=1"
@@ -61,7 +66,7 @@ def test_the_best_job_comes_with_its_command(folder: SweepDirectory) -> None:
 
 
 def test_long_curves_are_thinned_and_end_at_their_last_point(folder: SweepDirectory) -> None:
-    for name, (steps, values) in next(iter(report_data(folder)["curves"].values())).items():
+    for name, (steps, values) in next(iter(data_of(folder)["curves"].values())).items():
         assert len(steps) == len(values) <= CURVE_POINTS + 1
         assert steps[-1] == CURVE - 1, name
 
@@ -201,7 +206,7 @@ def test_likelihoods_of_different_kinds_have_a_best_each_and_no_line_between_the
     composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     folder = write_fake_kinds(tmp_path / "sweep", composed)
-    data = report_data(folder)
+    data = data_of(folder)
     density, probability = "Digits: a density", "Digits: a probability of 256 levels"
     assert [(best["group"], best["job"]) for best in data["best"]] == [
         (density, "likelihood=gaussian_learned,seed=1"),
@@ -225,7 +230,7 @@ def test_likelihoods_of_different_kinds_have_a_best_each_and_no_line_between_the
 
 def test_a_sweep_without_a_single_result_has_a_report_too(tmp_path: Path) -> None:
     folder = write_fake_sweep(tmp_path, seeds=1, failed=18)
-    data = report_data(folder)
+    data = data_of(folder)
     assert data["best"] == []
     assert "out of memory" in page("", "sweep", data)
 

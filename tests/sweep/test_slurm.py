@@ -15,8 +15,7 @@ pytest.importorskip("submitit")
 
 from commands import QUICK, TRAIN, run_train, user_environment
 from sweep.fake_slurm import install
-from sweep.test_ranks import PROBED
-from sweep.test_sweep import SMALL, folders_of, summary_of
+from sweep.small_sweep import PROBED, SMALL, folders_of, summary_of
 
 pytestmark = pytest.mark.slow
 

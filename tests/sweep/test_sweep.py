@@ -1,6 +1,5 @@
 """A sweep as a user runs it, on the digits, in a process of its own."""
 
-import csv
 import json
 import random
 import re
@@ -12,22 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from commands import QUICK, TRAIN, metrics_of, run_train, user_environment
-
-SMALL = [*QUICK[:-1], "logger=csv"]
-GRID = ["latent_size=2,3", "likelihood.sigma=0.3,1"]
-NAMES = {f"latent_size={d},likelihood.sigma={s}" for d in (2, 3) for s in (0.3, 1)}
-
-
-def summary_of(sweep: Path) -> dict[str, dict[str, str]]:
-    """summary.csv by job, without what differs between two identical sweeps."""
-    with (sweep / "summary.csv").open(newline="") as file:
-        rows = {row.pop("job"): row for row in csv.DictReader(file)}
-    return {job: {k: v for k, v in row.items() if k not in ("seconds", "attempts")} for job, row in rows.items()}
-
-
-def folders_of(sweep: Path) -> set[str]:
-    return {path.name for path in sweep.iterdir() if path.is_dir() and not path.name.startswith(".")}
+from commands import TRAIN, metrics_of, run_train, user_environment
+from sweep.small_sweep import GRID, NAMES, SMALL, folders_of, summary_of
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +34,7 @@ def test_it_leaves_a_run_directory_a_job_and_a_summary(sweep: tuple[Path, str]) 
         assert row["status"] == "done"
         assert row["epochs"] == "2"
         assert float(row["test/elbo"]) == metrics_of(path / name)["test/elbo"]
-        assert f"latent_size={row['latent_size']},likelihood.sigma={row['likelihood.sigma']}" == name
+        assert f"latent_size={row['latent_size']},likelihood.sigma={float(row['likelihood.sigma']):g}" == name
     assert "4 jobs, 4 done" in said
     best = max(summary, key=lambda name: float(summary[name]["val/elbo"]))
     assert f": {best}\n" in said
@@ -74,10 +59,43 @@ def test_the_same_again_does_nothing_and_more_values_only_what_is_new(sweep: tup
     assert folders_of(path) == NAMES | {f"latent_size=4,likelihood.sigma={s}" for s in (0.3, 1)}
 
 
-def test_the_folder_of_another_sweep_is_refused(sweep: tuple[Path, str]) -> None:
-    done = run_train("-m", *GRID, *SMALL, "optimizer.lr=0.1", f"hydra.sweep.dir={sweep[0]}")
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_the_folder_of_another_sweep_is_refused(dry_run: str, sweep: tuple[Path, str]) -> None:
+    command = ["-m", *GRID, *SMALL, "optimizer.lr=0.1", f"hydra.sweep.dir={sweep[0]}", f"sweep.dry_run={dry_run}"]
+    done = run_train(*command)
     assert done.returncode == 1
     assert "another sweep: optimizer.lr is 0.001 there and 0.1 here" in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.accelerator=gpu"]])
+def test_a_folder_that_is_no_sweep_s_is_left_as_it_was(more: list[str], tmp_path: Path) -> None:
+    # With a GPU asked for in vain, even an empty folder.
+    if not more:
+        (tmp_path / "thesis.tex").touch()
+    before = tmp_path.stat().st_mtime_ns
+    done = run_train("-m", *GRID, *SMALL, *more, f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_value_typed_otherwise_is_the_job_that_is_there(sweep: tuple[Path, str]) -> None:
+    otherwise = run_train(f"resume={sweep[0]}", "likelihood.sigma=3e-1,1.0", "latent_size=3", "sweep.dry_run=true")
+    assert "2 jobs" in otherwise.stdout
+    assert "2 done" in otherwise.stdout
+
+
+def test_listed_jobs_are_no_grid(tmp_path: Path) -> None:
+    jobs = 'sweep.jobs=["likelihood.sigma=0.5","likelihood=bernoulli latent_size=4"]'
+    command = ["-m", jobs, *SMALL, "callback=none", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = run_train(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = summary_of(tmp_path / "sweep")
+    assert set(summary) == {"likelihood.sigma=0.5", "latent_size=4,likelihood=bernoulli"}
+    overrides = tmp_path / "sweep" / "likelihood.sigma=0.5" / ".hydra" / "overrides.yaml"
+    assert "sweep.jobs" not in overrides.read_text()
+    wrong = run_train("-m", 'sweep.jobs=["latent_sze=4"]', "sweep.dry_run=true")
+    assert wrong.stderr.startswith("error: latent_sze=: no such key; did you mean latent_size?")
 
 
 def test_a_failed_job_is_recorded_and_retried_while_others_go_on(tmp_path: Path) -> None:

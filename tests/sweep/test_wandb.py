@@ -10,7 +10,7 @@ import yaml
 
 from commands import QUICK, REPOSITORY, TRAIN, metrics_of, run_command, run_train
 from offline_wandb import OfflineRun, read_offline_runs
-from sweep.test_ranks import PROBED
+from sweep.small_sweep import PROBED
 
 pytestmark = pytest.mark.slow
 JOBS = ("latent_size=2", "latent_size=3")

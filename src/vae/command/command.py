@@ -34,17 +34,6 @@ def _in_first_rank(value: str) -> str | None:
 
 OmegaConf.register_new_resolver("in_first_rank", _in_first_rank, replace=True)
 
-
-def _devices(question: str, *arguments: object) -> int:
-    # Only asked by launchers that need it: the answer needs torch.
-    from vae.sweep import devices
-
-    return getattr(devices, question)(*arguments)
-
-
-for _question in ("jobs_at_once", "gpus_per_job"):
-    OmegaConf.register_new_resolver(_question, functools.partial(_devices, _question), replace=True)
-
 # They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
 warnings.filterwarnings(
     "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema"
@@ -64,11 +53,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def job(config: DictConfig) -> float | None:
             quiet_libraries()
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                from vae.sweep.job import run_job
-
-                return run_job(task, config)
-            if WANTS_TRACEBACK:
+            if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:
+                # A sweep keeps the errors of its jobs itself.
                 return task(config)
             try:
                 return task(config)
@@ -207,7 +193,7 @@ def resume_arguments(argv: list[str]) -> list[str]:
 
 def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
     from vae.run.trust import check_arguments
-    from vae.sweep.folder import SweepDirectory
+    from vae.sweep.directory import SweepDirectory
 
     flags = [argument for argument in others if argument.startswith("-")]
     saved = SweepDirectory(sweep).manifest()["arguments"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from vae.command.override import override
 from vae.reproduction.table import Table
 from vae.run.files import read_json, write_atomically
-from vae.sweep.folder import JobDirectory, SweepDirectory
+from vae.sweep.directory import JobDirectory, SweepDirectory
 
 EVALUATED = "evaluated.json"
 
@@ -18,8 +18,8 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
     """Train what is not done yet, by train.py itself; its exit status."""
     jobs = ",".join(f'"{job}"' for job in table.jobs(seeds))
     command = [
-        *(sys.executable, "-m", "vae.train", "-m", "hydra/sweeper=listed"),
-        *(f"hydra.sweeper.jobs=[{jobs}]", override("hydra.sweep.dir", folder.absolute()), f"name={table.stem}"),
+        *(sys.executable, "-m", "vae.train", "-m"),
+        *(f"sweep.jobs=[{jobs}]", override("hydra.sweep.dir", folder.absolute()), f"name={table.stem}"),
         *(*table.train, *further),
     ]
     return run_program(command)

@@ -7,8 +7,8 @@ from typing import Any
 
 from vae.reproduction.table import Row, Table
 from vae.run.files import read_json
-from vae.sweep.folder import JobDirectory, SweepDirectory
-from vae.sweep.listed import job_values
+from vae.sweep.directory import JobDirectory
+from vae.sweep.plan import listed_values, make_job
 
 Found = dict[str, Any]
 
@@ -28,11 +28,8 @@ def compare(table: Table, folder: Path, seeds: list[int], command: str) -> Found
 
 
 def _row(table: Table, row: Row, folder: Path, seeds: list[int]) -> Found:
-    names = {tuple(sorted(job.values.items())): job.name for job in SweepDirectory(folder).jobs()}
-    runs = []
-    for seed in seeds:
-        values = job_values(f"{row.job} seed={seed}")
-        runs.append({"seed": seed} | _run(JobDirectory(folder / names[tuple(sorted(values.items()))]), table, row))
+    jobs = {seed: make_job(listed_values(f"{row.job} seed={seed}")) for seed in seeds}
+    runs = [{"seed": seed} | _run(JobDirectory(folder / job.name), table, row) for seed, job in jobs.items()]
     numbers = [run["value"] for run in runs if run.get("value") is not None]
     ours = statistics.fmean(numbers) if numbers else None
     return {

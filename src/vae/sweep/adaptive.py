@@ -4,30 +4,29 @@ hydra-optuna-sweeper (1.3.0) needs an Optuna below 3 (2.10 is of 2021), has no p
 an interrupted launch had begun as they are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_choice, check_int
-from vae.sweep.folder import SweepDirectory
-from vae.sweep.grid import Grid, Job, make_job, parse_grid
-from vae.sweep.sweeper import SweepBase
-
-STUDY = "sweep"
+from vae.sweep.plan import Job, Plan, read_plan
+from vae.sweep.sweeper import Sweep
 
 
-class OptunaSweep(SweepBase):
+class OptunaSweep(Sweep):
     """`hydra/sweeper=optuna`: n_trials jobs, n_jobs at once, whose study is the file optuna.log in the sweep.
 
     Args:
         objectives: such as `maximize val/elbo`: a direction and the name of a final number.
         n_trials: how many jobs there should be, those of an interrupted launch included.
         n_jobs: how many are chosen and launched at a time; as many as the launcher runs at once.
-        sampler: seed → an Optuna sampler.
         seed: of the sampler; a launch that goes on with a study does not draw the first values again.
-        pruner: an Optuna pruner, which ends bad trials early; null, or more than one objective, for none.
+        sampler: config of a function seed → an Optuna sampler.
+        pruner: config of an Optuna pruner, which ends bad trials early; null, or several objectives, for none.
         params: search space, in the words of the command line (`choice`, `range`, `interval`, `tag(log, …)`).
         max_batch_size: as for every sweep.
     """
@@ -38,101 +37,100 @@ class OptunaSweep(SweepBase):
         n_trials: int,
         n_jobs: int,
         seed: int,
-        sampler: Callable[..., Any],
-        pruner: Any = None,
+        sampler: DictConfig,
+        pruner: DictConfig | None = None,
         params: DictConfig | None = None,
         max_batch_size: int | None = None,
     ):
         super().__init__(params, max_batch_size)
+        if find_spec("optuna") is None:
+            raise ConfigError("hydra/sweeper=optuna: Optuna is not installed; pip install 'vae[optuna]'")
         self.objectives = dict(_objective(str(each)) for each in objectives)
         self.n_trials = check_int("hydra.sweeper.n_trials", n_trials)
         self.n_jobs = check_int("hydra.sweeper.n_jobs", n_jobs)
         self.seed = check_int("hydra.sweeper.seed", seed, minimum=0)
-        self.sampler = sampler
-        self.distributions: dict[str, Any] = {}
+        self.sampler = instantiate(sampler)
+        # Each job makes its own; here to be refused at once if it cannot be made.
+        instantiate(pruner)
+        self.spaces: dict[str, Any] = {}
 
-    def read(self, overrides: Sequence[Override], presets: int) -> Grid:
+    def read(self, overrides: Sequence[Override], varied: Collection[str]) -> Plan:
+        from vae.sweep.study import examples, search_space
+
         last = {override.get_key_element(): override for override in overrides}
-        varied = {key: override for key, override in last.items() if override.is_sweep_override()}
-        if not varied:
+        searched = {key: override for key, override in last.items() if override.is_sweep_override()}
+        if not searched:
             raise ConfigError("hydra/sweeper=optuna: there is no key to search over")
-        self.distributions = {key: distribution(override) for key, override in varied.items()}
-        constants = parse_grid([override for key, override in last.items() if key not in varied]).constants
-        return Grid({key: _examples(space) for key, space in self.distributions.items()}, constants)
+        if self.config.sweep.jobs:
+            raise ConfigError("sweep.jobs: hydra/sweeper=optuna chooses the jobs itself")
+        self.spaces = {key: search_space(override) for key, override in searched.items()}
+        constants = read_plan([override for key, override in last.items() if key not in searched]).constants
+        return Plan({key: examples(space) for key, space in self.spaces.items()}, constants)
 
-    def first_jobs(self, grid: Grid) -> list[Job]:
+    def known_jobs(self, plan: Plan) -> list[Job]:
         """Those of an earlier launch; the rest is not known yet."""
-        return self.folder.jobs() if self.folder.manifest_file.exists() else []
+        return self.directory.jobs() if self.directory.manifest_file.exists() else []
 
-    def run(self, grid: Grid, jobs: list[Job]) -> None:
+    def run(self, plan: Plan, jobs: list[Job]) -> None:
         import optuna
 
-        from vae.sweep.report.rounding import Rounded
+        from vae.sweep.study import NAME, RoundedDraws, job_of, storage
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            storage=storage(self.folder),
-            study_name=STUDY,
+            storage=storage(self.directory),
+            study_name=NAME,
             directions=list(self.objectives.values()),
             load_if_exists=True,
         )
-        study.sampler = Rounded(self.sampler(seed=self.seed + len(study.trials)))
+        study.sampler = RoundedDraws(self.sampler(seed=self.seed + len(study.trials)))
         pending = self._take_up(study)
-        ended = study.get_trials(
-            deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        )
-        left = self.n_trials - len(ended) - len(pending)
+        over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        left = self.n_trials - len(study.get_trials(deepcopy=False, states=over)) - len(pending)
         while pending or left > 0:
             while len(pending) < self.n_jobs and left > 0:
-                trial = study.ask(self.distributions)
-                pending[trial.number] = _job_of(trial)
-                trial.set_user_attr("job", pending[trial.number].name)
+                trial = study.ask(self.spaces)
+                pending[trial.number] = job_of(trial)
                 left -= 1
             launched = {number: pending.pop(number) for number in list(pending)[: self.n_jobs]}
-            distinct = list({job.name: job for job in launched.values()}.values())
-            self.folder.add(distinct, pruning=self._pruning())
-            self.launch(grid, distinct)
+            different = list({job.name: job for job in launched.values()}.values())
+            self.directory.write(different, pruning=self._pruning())
+            self.launch(plan, different)
             for number, job in launched.items():
-                self._tell(study, number, job)
+                self._report(study, number, job)
 
     def _take_up(self, study: Any) -> dict[int, Job]:
         """Trials that an interrupted launch left running, and, to be tried again, those that failed."""
-        from optuna.trial import Trial, TrialState
-
-        waiting = [
-            trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=(TrialState.WAITING,))
-        ]
-        for trial in study.get_trials(states=(TrialState.FAIL,)):
-            job = trial.user_attrs.get("job")
-            again = job is not None and self.folder.job(job).state() == "failed"
-            if again and trial.params not in waiting:
-                study.enqueue_trial(trial.params)
-                waiting.append(trial.params)
-        pending = {}
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            if trial.params.keys() != self.distributions.keys():
-                # Killed while its values were chosen.
-                study.tell(trial.number, state=TrialState.FAIL)
-                continue
-            pending[trial.number] = _job_of(trial)
-            Trial(study, trial._trial_id).set_user_attr("job", pending[trial.number].name)
-        return pending
-
-    def _tell(self, study: Any, number: int, job: Job) -> None:
         from optuna.trial import TrialState
 
-        directory = self.folder.job(job.name)
+        from vae.sweep.study import job_of
+
+        waiting = {trial.user_attrs["again"] for trial in study.get_trials(states=(TrialState.WAITING,))}
+        for trial in study.get_trials(states=(TrialState.FAIL,)):
+            name = job_of(trial).name
+            if name not in waiting and self.directory.job(name).state() == "failed":
+                study.enqueue_trial(trial.params, user_attrs={"again": name})
+                waiting.add(name)
+        pending = {}
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            if trial.params.keys() == self.spaces.keys():
+                pending[trial.number] = job_of(trial)
+            else:
+                # Killed while its values were chosen.
+                study.tell(trial.number, state=TrialState.FAIL)
+        return pending
+
+    def _report(self, study: Any, number: int, job: Job) -> None:
+        """Give the study the result of a trial."""
+        from optuna.trial import TrialState
+
+        directory = self.directory.job(job.name)
         state, metrics = directory.state(), directory.metrics()
-        if state == "pruned":
-            study.tell(number, state=TrialState.PRUNED)
-            return
-        missing = [name for name in self.objectives if metrics.get(name) is None]
-        if state == "done" and missing:
-            raise ConfigError(f"hydra.sweeper.objectives: no {missing[0]} in {sorted(metrics)}")
         if state == "done":
+            if missing := [name for name in self.objectives if metrics.get(name) is None]:
+                raise ConfigError(f"hydra.sweeper.objectives: no {missing[0]} in {sorted(metrics)}")
             study.tell(number, [metrics[name] for name in self.objectives])
         else:
-            study.tell(number, state=TrialState.FAIL)
+            study.tell(number, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
 
     def _pruning(self) -> dict[str, Any] | None:
         """What a job needs to know to be pruned; in sweep.json, where the job looks."""
@@ -147,49 +145,3 @@ def _objective(text: str) -> tuple[str, str]:
     direction, _, name = text.partition(" ")
     key = f"hydra.sweeper.objectives=[{text}]"
     return name.strip(), check_choice(f"{key}: direction", direction, ("maximize", "minimize"))
-
-
-def storage(folder: SweepDirectory) -> Any:
-    """The study's file: it may be written by several processes, and on network file systems."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend(str(folder.path / "optuna.log")))
-
-
-def distribution(override: Override) -> Any:
-    """Optuna's distribution of what was typed.
-
-    Raises:
-        ConfigError: nothing to choose from.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    value = override.value()
-    given = f"{override.get_key_element()}={override.get_value_string()}"
-    try:
-        if isinstance(value, IntervalSweep):
-            low, high, log = value.start or 0.0, value.end or 0.0, "log" in value.tags
-            if isinstance(low, int) and isinstance(high, int):
-                return IntDistribution(low, high, log=log)
-            return FloatDistribution(float(low), float(high), log=log)
-        if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
-            values = [int(str(each)) for each in override.sweep_iterator()]
-            return IntDistribution(values[0], values[-1], step=value.step)
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
-    except (ValueError, IndexError) as error:
-        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from error
-
-
-def _examples(space: Any) -> list[str]:
-    """Values with which the config is tried out before any job runs."""
-    return list(space.choices) if hasattr(space, "choices") else [str(space.low)]
-
-
-def _job_of(trial: Any) -> Job:
-    return make_job({key: _typed(value) for key, value in trial.params.items()})
-
-
-def _typed(value: float | int | str) -> str:
-    """A value as it would be typed."""
-    return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,8 @@
 """Which processes and GPUs a job of a sweep gets."""
 
 import ctypes
-import fcntl
+import itertools
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import IO
 from omegaconf import DictConfig, ListConfig
 
 from vae.checks import ConfigError
+from vae.run.lock import lock_file
 
-_held: list[IO[bytes]] = []
+_held: list[IO[str]] = []
 """The lock of this process's GPUs, held until the process ends."""
 
 
@@ -39,13 +39,22 @@ def _may_have_gpus() -> bool:
 
 def wanted_processes(config: DictConfig) -> int:
     """The number of processes that a run will have, over all nodes."""
-    devices, nodes = config.trainer.devices, config.trainer.get("num_nodes", 1)
+    uses_gpus = config.trainer.accelerator in ("auto", "gpu", "cuda")
+    asks_for_all = str(config.trainer.devices) in ("auto", "-1")
+    there = gpu_count() if uses_gpus and asks_for_all else 1
+    return devices_per_node(config.trainer.devices, there) * config.trainer.get("num_nodes", 1)
+
+
+def devices_per_node(devices: object, available: int) -> int:
+    """How many devices `trainer.devices` means on a node.
+
+    Args:
+        devices: a number, a list of devices, or `auto`.
+        available: what auto stands for.
+    """
     if isinstance(devices, ListConfig):
-        return len(devices) * nodes
-    if str(devices) in ("auto", "-1"):
-        uses_gpus = config.trainer.accelerator in ("auto", "gpu", "cuda")
-        return max(gpu_count() if uses_gpus else 1, 1) * nodes
-    return int(devices) * nodes if str(devices).isdigit() else nodes
+        return len(devices)
+    return int(str(devices)) if str(devices).isdigit() else max(available, 1)
 
 
 def started_by_scheduler() -> bool:
@@ -70,34 +79,6 @@ def check_devices(config: DictConfig) -> None:
         )
 
 
-def check_launcher(name: str | None, launcher: DictConfig) -> None:
-    """Refuse a launcher that cannot run its jobs from this machine.
-
-    Raises:
-        ConfigError: there is no SLURM, or Ray has too few CPUs or GPUs.
-    """
-    if name == "submitit_slurm" and shutil.which("srun") is None:
-        raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
-    if name == "ray":
-        check_ray(launcher)
-
-
-def check_ray(launcher: DictConfig) -> None:
-    """Refuse jobs that need more than a Ray on this machine has: it would wait without end. (A cluster may grow.)
-
-    Raises:
-        ConfigError: too few CPUs or GPUs.
-    """
-    init, remote = launcher.ray.init, launcher.ray.remote
-    if init.get("address") is not None or "RAY_ADDRESS" in os.environ:
-        return
-    for name, there in (("num_cpus", os.cpu_count() or 1), ("num_gpus", gpu_count())):
-        has, wanted = init.get(name), remote.get(name) or 0
-        has = there if has is None else has
-        if wanted > has:
-            raise ConfigError(f"hydra.launcher.ray.remote.{name}={wanted}: Ray has {has} on this machine")
-
-
 def claim_gpus(config: DictConfig, sweep: Path) -> None:
     """Give this worker process GPUs of its own, for as long as it lives; no more than that if there are none.
 
@@ -116,23 +97,23 @@ def claim_gpus(config: DictConfig, sweep: Path) -> None:
 def _take_slot(folder: Path) -> int:
     """The first number that no living process on this machine holds."""
     folder.mkdir(exist_ok=True)
-    slot = 0
-    while True:
-        file = (folder / f"{socket.gethostname()}-{slot}").open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            slot += 1
-        else:
+    for slot in itertools.count():
+        if file := lock_file(folder / f"{socket.gethostname()}-{slot}", wait=False):
             _held.append(file)
             return slot
+    raise AssertionError
+
+
+def cpu_count() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def jobs_at_once() -> int:
     """How many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
-    return gpu_count() or cores or 1
+    return gpu_count() or cpu_count()
 
 
 def gpus_per_job(devices: object) -> int:

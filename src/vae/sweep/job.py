@@ -1,22 +1,24 @@
 """One job of a sweep, in whatever process the launcher runs it."""
 
+import gc
 import hashlib
 import math
 import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import TracebackType
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.command.error_line import error_line
 from vae.sweep.devices import claim_gpus, started_by_scheduler, wanted_processes
-from vae.sweep.folder import JobDirectory, SweepDirectory
-from vae.sweep.memory import give_back_memory
+from vae.sweep.directory import JobDirectory, State, SweepDirectory
+from vae.training.collection import exempt_what_is_alive
 
 Task = Callable[[DictConfig], float | None]
 
@@ -25,68 +27,149 @@ class JobError(Exception):
     """A job failed, and its job.json says why. Unlike most exceptions it survives being sent between processes."""
 
 
-def run_job(task: Task, config: DictConfig) -> float | None:
-    """Run a job of a sweep, or go on with it; nothing if it is done. Its output goes to output.log.
+class TrialPruned(Exception):  # noqa: N818  Optuna's word
+    """Ends a job of an adaptive sweep early; no error."""
 
-    Raises:
-        JobError: whatever went wrong is in job.json, with the traceback in output.log.
+
+class RecordedTask:
+    """What launchers run as a job: a command's task with the records of a sweep around it.
+
+    Args:
+        task: trains what a config says.
     """
-    hydra = HydraConfig.get()
-    job = JobDirectory(hydra.runtime.output_dir)
-    if not (job.path.parent / "sweep.json").exists():
-        # A sweeper that is not ours.
-        return task(config)
-    launcher = hydra.runtime.choices.get("hydra/launcher")
-    if started_by_scheduler() and os.environ["SLURM_PROCID"] != "0":
-        return _follow(task, config, job, launcher)
-    with job.lock() as lock, _output_to(job.log):
-        if job.state() == "done":
-            return job.metrics().get(config.sweep_metric)
-        job.start()
-        try:
-            prepare(config, job, launcher)
-            apart = wanted_processes(config) > 1 and not started_by_scheduler()
-            value = _run_apart(config, job, lock) if apart else task(config)
-            _check_finite(job, config.sweep_metric)
-        except Exception as error:
-            reason = _reason(error, list(hydra.overrides.task))
-            traceback.print_exc()
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """Run a job, or go on with it; nothing if it is done. Its output goes to output.log.
+
+        Raises:
+            JobError: whatever went wrong is in job.json, with the traceback in output.log.
+        """
+        hydra = HydraConfig.get()
+        launcher = hydra.runtime.choices.get("hydra/launcher")
+        attempt = Attempt(hydra.runtime.output_dir, config, launcher, hydra.overrides.task)
+        if started_by_scheduler() and os.environ["SLURM_PROCID"] != "0":
+            return self._follow(attempt)
+        with _output_to(attempt.job.log):
+            try:
+                with attempt:
+                    if not attempt.over:
+                        self._train(attempt)
+            except Exception:  # recorded
+                pass
+            finally:
+                give_back_memory()
+        return attempt.result()
+
+    def _train(self, attempt: "Attempt") -> None:
+        if wanted_processes(attempt.config) > 1 and not started_by_scheduler():
+            _train_apart(attempt)
         else:
-            job.finish("done")
-            return value
-        finally:
-            give_back_memory()
-        pruned = "TrialPruned" in reason
-        job.finish("pruned" if pruned else "failed", reason)
-        raise JobError(f"{job.name}: {reason}")
+            self.task(attempt.config)
+
+    def _follow(self, attempt: "Attempt") -> float | None:
+        """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
+        from vae.command.distributed import as_further_rank
+
+        if attempt.job.state() == "done":
+            return None
+        attempt.prepare()
+        with as_further_rank():
+            return self.task(attempt.config)
 
 
-def _follow(task: Task, config: DictConfig, job: JobDirectory, launcher: str | None) -> float | None:
-    """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
-    from vae.command.distributed import as_further_rank
+class Attempt:
+    """One attempt at a job, from its lock to the record of its end.
 
-    if job.state() == "done":
-        return None
-    prepare(config, job, launcher)
-    with as_further_rank():
-        return task(config)
+    Within it the job is locked and `config` is what to train: resolved, so that it depends neither on Hydra's
+    state nor on another attempt. Whoever trains several jobs at once in a process therefore enters an attempt for
+    each. What is raised within is recorded in job.json, and goes on outwards; a signal leaves the job interrupted.
 
+    Args:
+        path: the job's directory.
+        config: as composed for the job.
+        launcher: which launcher runs it, as in `hydra/launcher=`.
+        overrides: of the job, for messages.
+    """
 
-def prepare(config: DictConfig, job: JobDirectory, launcher: str | None) -> None:
-    """Adapt a job's config: go on from its checkpoint, its place in W&B, and its GPUs."""
-    config.resume = str(job.path)
-    if launcher == "joblib":
-        claim_gpus(config, job.path.parent)
-    manifest = SweepDirectory(job.path.parent).manifest()
-    if manifest.get("pruning"):
-        with open_dict(config.callback):
-            config.callback.pruning = {
-                "_target_": "vae.sweep.pruning.Pruning",
-                "sweep": str(job.path.parent),
-                "job": job.name,
-            }
-    if OmegaConf.select(config, "logger.wandb") is not None:
-        _name_in_wandb(config, job.name, manifest["id"], manifest["jobs"].get(job.name, {}))
+    def __init__(self, path: str | Path, config: DictConfig, launcher: str | None, overrides: Sequence[str]):
+        self.job, self.config, self.launcher, self.overrides = (
+            JobDirectory(path),
+            config,
+            launcher,
+            list(overrides),
+        )
+        self.over = False
+        """Whether there is nothing (more) to do: the job was done before, or has failed."""
+        self.lock = -1
+        """File descriptor of the job's lock. A process that gets it keeps the lock until it ends."""
+        self._exits = ExitStack()
+
+    def __enter__(self) -> "Attempt":
+        self.lock = self._exits.enter_context(self.job.lock())
+        self.over = self.job.state() == "done"
+        if not self.over:
+            self.job.start()
+            try:
+                self.prepare()
+            except Exception as error:
+                self.fail(error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        with self._exits:
+            if self.over:
+                return
+            if isinstance(error, Exception):
+                self.fail(error)
+            elif error is None and self.job.metrics().get(self.config.sweep_metric, math.inf) is None:
+                # A run without the number that the sweep is about has failed.
+                self.job.metrics_file.unlink()
+                self.fail(FloatingPointError(f"{self.config.sweep_metric} is not a finite number"))
+            elif error is None:
+                self.job.finish("done")
+
+    def fail(self, error: Exception) -> None:
+        """Record that this job has failed, or was pruned. Others that are trained with it may go on."""
+        self.over = True
+        line = error_line(error, self.overrides).removeprefix("error: ")
+        with self.job.log.open("a", encoding="utf-8") as log:
+            traceback.print_exception(error, file=log)
+        state: State = "pruned" if isinstance(error, TrialPruned) else "failed"
+        self.job.finish(state, line.replace(" (HYDRA_FULL_ERROR=1 shows where)", ""))
+
+    def result(self) -> float | None:
+        """The number that the sweep is about.
+
+        Raises:
+            JobError: the job failed, or was pruned.
+        """
+        record = self.job.record()
+        if record.get("state") in ("failed", "pruned"):
+            raise JobError(f"{self.job.name}: {record['reason']}")
+        return self.job.metrics().get(self.config.sweep_metric)
+
+    def prepare(self) -> None:
+        """Adapt the config: go on from the job's checkpoint, its place in W&B, its GPUs, its pruning."""
+        config, name = self.config, self.job.name
+        sweep = SweepDirectory(self.job.path.parent)
+        manifest = sweep.manifest()
+        config.resume = str(self.job.path)
+        # No browser for every job.
+        config.open = False
+        if self.launcher == "joblib":
+            claim_gpus(config, sweep.path)
+        if manifest.get("pruning"):
+            with open_dict(config.callback):
+                pruning = {"_target_": "vae.sweep.pruning.Pruning", "sweep": str(sweep.path), "job": name}
+                config.callback.pruning = pruning
+        if OmegaConf.select(config, "logger.wandb") is not None:
+            _name_in_wandb(config, name, manifest["id"], manifest["jobs"].get(name, {}))
+        OmegaConf.resolve(config)
 
 
 def _name_in_wandb(config: DictConfig, name: str, sweep_id: str, values: dict[str, str]) -> None:
@@ -105,8 +188,8 @@ def _name_in_wandb(config: DictConfig, name: str, sweep_id: str, values: dict[st
                 wandb[key] = value
 
 
-def _run_apart(config: DictConfig, job: JobDirectory, lock: int) -> float | None:
-    """Run a job of several processes as a command of its own.
+def _train_apart(attempt: Attempt) -> None:
+    """Train a job of several processes by a command of its own.
 
     Lightning kills the process that started the ranks when one of them fails, and leaves a process group
     behind when none does: neither must happen to the process that runs the sweep.
@@ -114,32 +197,57 @@ def _run_apart(config: DictConfig, job: JobDirectory, lock: int) -> float | None
     from vae.command.distributed import rerun_arguments
     from vae.run.directory import RunDirectory
 
-    RunDirectory(job.path).write_config(config)
+    job = attempt.job
+    RunDirectory(job.path).write_config(attempt.config)
     command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path), "hydra.output_subdir=null"]
     with job.log.open("a", encoding="utf-8") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, pass_fds=[lock], check=False)
-    if done.returncode != 0:
-        lines = [
-            line
-            for line in job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if line.startswith("error: ")
-        ]
-        raise RuntimeError(lines[-1].removeprefix("error: ") if lines else f"exit status {done.returncode}")
-    return job.metrics().get(config.sweep_metric)
-
-
-def _check_finite(job: JobDirectory, metric: str) -> None:
-    """A run without the number that the sweep is about has failed."""
-    if job.metrics().get(metric, math.inf) is None:
-        (job.path / "metrics.json").unlink()
-        raise FloatingPointError(f"{metric} is not a finite number")
-
-
-def _reason(error: BaseException, overrides: list[str]) -> str:
-    return error_line(error, overrides).removeprefix("error: ").replace(" (HYDRA_FULL_ERROR=1 shows where)", "")
+        ended = subprocess.run(command, stdout=log, stderr=log, pass_fds=[attempt.lock], check=False)
+    if ended.returncode != 0:
+        log_text = job.log.read_text(encoding="utf-8", errors="replace")
+        lines = [line for line in log_text.splitlines() if line.startswith("error: ")]
+        reason = lines[-1].removeprefix("error: ") if lines else f"exit status {ended.returncode}"
+        pruned = f"{TrialPruned.__name__}: "
+        raise TrialPruned(reason.removeprefix(pruned)) if reason.startswith(pruned) else RuntimeError(reason)
 
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     with path.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         yield
+
+
+# Memory between the jobs that one process runs one after the other.
+
+_after_a_job = False
+
+
+def give_back_memory() -> None:
+    """Free what a job that has ended left behind; the images stay, for the next job.
+
+    Looking through every object of torch, Lightning and W&B takes a third of a second. What is alive after the
+    first job, those libraries above all, is therefore exempt from the search after each later job.
+    """
+    global _after_a_job
+    gc.collect()
+    if not _after_a_job:
+        exempt_what_is_alive()
+        _after_a_job = True
+    _empty_gpu_caches()
+
+
+def give_back_everything() -> None:
+    """Free the images, too: there are no more jobs in this process."""
+    global _after_a_job
+    # Not imported here: a sweep whose jobs are in other processes has no images, and no need of torch.
+    if images := sys.modules.get("vae.data.shared_images"):
+        images.forget_images()
+    gc.unfreeze()
+    _after_a_job = False
+    gc.collect()
+    _empty_gpu_caches()
+
+
+def _empty_gpu_caches() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

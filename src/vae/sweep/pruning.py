@@ -2,19 +2,18 @@
 
 from typing import Any
 
+import optuna
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
-from vae.sweep.adaptive import STUDY, storage
-from vae.sweep.folder import SweepDirectory
-
-
-class TrialPruned(Exception):  # noqa: N818  Optuna's word
-    """Raised to end a pruned job; no error."""
+from vae.internals import optuna_trial
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.job import TrialPruned
+from vae.sweep.study import NAME, job_of, storage
 
 
 class Pruning(Callback):
-    """Reports the monitored number to the sweep's Optuna study after every epoch, and ends the run if told to.
+    """Reports the monitored number to the sweep's Optuna study after every epoch, and ends the run if it says so.
 
     Args:
         sweep: the sweep's directory; its sweep.json says which number is monitored, and names the Optuna pruner.
@@ -23,8 +22,8 @@ class Pruning(Callback):
     """
 
     def __init__(self, sweep: str, job: str):
-        self.folder, self.job = SweepDirectory(sweep), job
-        pruning = self.folder.manifest()["pruning"]
+        self.directory, self.job = SweepDirectory(sweep), job
+        pruning = self.directory.manifest()["pruning"]
         self.monitor: str = pruning["monitor"]
         self.pruner: Any = instantiate(pruning["pruner"])
 
@@ -37,14 +36,12 @@ class Pruning(Callback):
             raise TrialPruned(f"{self.monitor} was {value:.6g} after epoch {trainer.current_epoch + 1}")
 
     def _report(self, value: float, epoch: int) -> bool:
-        import optuna
-
-        study = optuna.load_study(study_name=STUDY, storage=storage(self.folder), pruner=self.pruner)
+        study = optuna.load_study(study_name=NAME, storage=storage(self.directory), pruner=self.pruner)
         running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-        mine = [trial for trial in running if trial.user_attrs.get("job") == self.job]
-        for frozen in mine[:1]:
-            trial = optuna.trial.Trial(study, frozen._trial_id)
-            if epoch not in frozen.intermediate_values:
-                trial.report(value, epoch)
-            return trial.should_prune()
+        for frozen in running:
+            if job_of(frozen).name == self.job:
+                trial = optuna_trial(study, frozen)
+                if epoch not in frozen.intermediate_values:
+                    trial.report(value, epoch)
+                return trial.should_prune()
         return False

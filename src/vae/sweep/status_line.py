@@ -1,36 +1,36 @@
 """The live line of a sweep."""
 
+import math
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TextIO
 
 from vae.metric.definition import Scored
-from vae.sweep.folder import State, SweepDirectory
-from vae.sweep.grid import Job
-from vae.sweep.report.comparable import may_differ, scored_by
-from vae.sweep.report.summary_csv import duration
+from vae.sweep.comparable import may_differ, scored_by
+from vae.sweep.directory import STATES, State, SweepDirectory
+from vae.sweep.plan import Job
 
 ENDED = ("done", "failed", "pruned")
 
 
-class Progress:
+class StatusLine:
     """Jobs done, running and failed, the best so far, and the time left; read from the jobs' own files.
 
     So it is the same for every launcher, on this machine or others. On a terminal it is one line that
     changes; elsewhere a new line each time that a job has ended.
 
     Args:
-        folder: the sweep's directory.
+        directory: the sweep's.
         metric: the number that is to be large.
         seconds: between two looks; more if a look takes long.
     """
 
-    def __init__(self, folder: SweepDirectory, metric: str, seconds: float = 1.0):
-        self.folder, self.metric, self.seconds = folder, metric, seconds
+    def __init__(self, directory: SweepDirectory, metric: str, seconds: float = 1.0):
+        self.directory, self.metric, self.seconds = directory, metric, seconds
         self._out: TextIO = sys.stdout  # jobs in this process redirect sys.stdout
         self._states: dict[str, State] = {}
         self._already = self._printed = 0
@@ -43,16 +43,16 @@ class Progress:
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """Count these jobs, about to be launched, and those of the sweep that have ended before."""
-        known = [job.name for job in self.folder.jobs()]
+        known = [job.name for job in self.directory.jobs()]
         launched = {job.name for job in jobs}
-        self._states |= {name: self.folder.job(name).state() for name in known if name not in self._states}
+        self._states |= {name: self.directory.job(name).state() for name in known if name not in self._states}
         self._states |= dict.fromkeys(launched, "waiting")
         self._already = sum(state in ENDED for state in self._states.values())
         self._printed = self._already
         for name, state in self._states.items():
             self._note_best(name, state)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "StatusLine":
         self._thread.start()
         return self
 
@@ -75,7 +75,7 @@ class Progress:
     def _look(self) -> None:
         for name, state in list(self._states.items()):
             if state not in ENDED:
-                now = self.folder.job(name).state()
+                now = self.directory.job(name).state()
                 self._states[name] = now
                 self._note_best(name, now)
         ended = sum(state in ENDED for state in self._states.values())
@@ -87,9 +87,9 @@ class Progress:
         self._out.flush()
 
     def _note_best(self, name: str, state: State) -> None:
-        value = self.folder.job(name).metrics().get(self.metric) if state == "done" else None
-        if value is not None and may_differ(self.folder.manifest()["axes"]):
-            self._kinds.add(scored_by(self.folder, name))
+        value = self.directory.job(name).metrics().get(self.metric) if state == "done" else None
+        if value is not None and may_differ(self.directory.manifest()["axes"]):
+            self._kinds.add(scored_by(self.directory, name))
         if value is not None and (self._best is None or value > self._best[0]):
             self._best = (value, name)
 
@@ -105,3 +105,19 @@ class Progress:
         if self._best and len(self._kinds) < 2:
             parts.append(f"best {self.metric} {self._best[0]:.4g} ({self._best[1]})")
         return ", ".join([*parts, f"{duration(left)} left"])
+
+
+def counted(states: Iterable[str]) -> str:
+    """Such as `4 done, 2 waiting`."""
+    counts = Counter(states)
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+
+
+def duration(seconds: float) -> str:
+    """Such as 9 s, 3 min, 2 h 5 min; a dash for what is unknown."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

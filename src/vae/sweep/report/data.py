@@ -1,19 +1,20 @@
 """What the report shows, as plain data: the table, the means over seeds, the curves and the pictures."""
 
 import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from vae.metric.definition import definition
 from vae.page.curves import read_curves
 from vae.page.page import picture
 from vae.paths import TRAIN
-from vae.sweep.folder import SweepDirectory
-from vae.sweep.grid import Job
-from vae.sweep.report.comparable import Row, scored, winners
-from vae.sweep.report.summary_csv import axes, measures, rows
+from vae.sweep.comparable import scored, winners
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.plan import Job
+from vae.sweep.results import measures, varied_columns
 
 CURVE_POINTS = 120
 """Of a longer training curve so many points are kept."""
@@ -24,18 +25,22 @@ FULL_SIZE_JOBS = 60
 """With more jobs than this, pictures get smaller so that all together stay as large."""
 
 
-def report_data(folder: SweepDirectory) -> dict[str, Any]:
-    """Everything that the page needs; JSON can hold it."""
-    manifest, table, keys = folder.manifest(), rows(folder), axes(folder)
+def report_data(directory: SweepDirectory, table: pd.DataFrame) -> dict[str, Any]:
+    """Everything that the page needs; JSON can hold it.
+
+    Args:
+        directory: the sweep's.
+        table: its results.
+    """
+    metric, keys = directory.manifest()["metric"], varied_columns(directory)
     names = measures(table, keys)
-    metric = manifest["metric"]
-    jobs = {job.name: job for job in folder.jobs()}
-    kinds = scored(folder, list(jobs.values()))
-    logged = {row["job"]: curve(folder.path / row["job"] / "metrics.csv") for row in table}
+    jobs = {job.name: job for job in directory.jobs()}
+    kinds = scored(directory, list(jobs.values()))
+    logged = {name: curve(directory.path / name / "metrics.csv") for name in jobs}
     every = {*names, *(name for each in logged.values() for name in each)}
     side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(jobs), 1))))
     return {
-        "title": folder.path.name,
+        "title": directory.path.name,
         "metric": metric,
         "axes": keys,
         "measures": names,
@@ -43,31 +48,33 @@ def report_data(folder: SweepDirectory) -> dict[str, Any]:
         "by_likelihood": sorted(name for name in every if definition(name.partition("/")[2]).of_likelihood),
         "one_set": len({kind.images for kind in kinds.values()}) <= 1,
         "rows": [
-            _told(row) | ({"compares": str(kinds[row["job"]])} if row["job"] in kinds else {}) for row in table
+            plain(row) | ({"compares": str(kinds[row["job"]])} if row["job"] in kinds else {})
+            for row in table.to_dict("records")
         ],
         "seeds": means_over_seeds(table, keys, names),
         "best": [
             {
                 "group": group,
                 "job": row["job"],
-                "value": row[metric],
-                "command": reproduce(folder, jobs[row["job"]]),
+                "value": float(row[metric]),
+                "command": reproduce(directory, jobs[row["job"]]),
             }
             for group, row in winners(table, metric, kinds)
         ],
         "curves": logged,
-        "pictures": {row["job"]: pictures(folder.path / row["job"] / "images", side) for row in table},
+        "pictures": {name: pictures(directory.path / name / "images", side) for name in jobs},
     }
 
 
-def _told(row: Row) -> Row:
-    return {key: value for key, value in row.items() if value is not None}
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a row that have a value, as plain Python's."""
+    return {name: getattr(value, "item", lambda v=value: v)() for name, value in row.items() if not pd.isna(value)}
 
 
-def reproduce(folder: SweepDirectory, job: Job) -> str:
+def reproduce(directory: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
-    shared = [a for a in folder.manifest()["constants"] if not a.startswith(ignored)]
+    shared = [a for a in directory.manifest()["constants"] if not a.startswith(ignored)]
     return " ".join([TRAIN, *(_quoted(argument) for argument in [*shared, *job.overrides()])])
 
 
@@ -76,7 +83,7 @@ def _quoted(argument: str) -> str:
     return argument if plain else "'" + argument.replace("'", "'\\''") + "'"
 
 
-def means_over_seeds(table: Sequence[Row], keys: Sequence[str], names: Sequence[str]) -> list[Row]:
+def means_over_seeds(table: pd.DataFrame, keys: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
     """Mean and standard deviation (n − 1) over the jobs that differ only in `seed`; empty if it does not vary.
 
     Each row has the other keys, `n`, and `[mean, deviation]` for each measure (0 for a single job).
@@ -84,24 +91,15 @@ def means_over_seeds(table: Sequence[Row], keys: Sequence[str], names: Sequence[
     if "seed" not in keys:
         return []
     others = [key for key in keys if key != "seed"]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in table:
-        if row["status"] == "done":
-            groups.setdefault(tuple(row.get(key) for key in others), []).append(row)
-    return [
-        dict(zip(others, values, strict=True)) | {"n": len(group)} | _statistics(group, names)
-        for values, group in groups.items()
-    ]
-
-
-def _statistics(group: Sequence[Row], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name in names:
-        numbers = [row[name] for row in group if row.get(name) is not None]
-        if numbers:
-            deviation = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-            found[name] = (statistics.fmean(numbers), deviation)
-    return found
+    done = table[table["status"] == "done"]
+    # Where nothing but the seed varies there is one group.
+    groups = done.groupby(others, sort=False, dropna=False) if others else [((), done)]
+    rows = []
+    for values, group in groups:
+        row = plain(dict(zip(others, values, strict=True))) | {"n": len(group)}
+        mean, deviation = group[list(names)].mean(), group[list(names)].std().fillna(0.0)
+        rows.append(row | {name: (float(mean[name]), float(deviation[name])) for name in mean.dropna().index})
+    return rows
 
 
 def curve(path: Path) -> dict[str, list[list[float]]]:

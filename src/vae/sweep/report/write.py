@@ -6,9 +6,9 @@ from pathlib import Path
 from vae.checks import ConfigError
 from vae.page.page import page
 from vae.run.files import write_atomically
-from vae.sweep.folder import SweepDirectory
+from vae.sweep.directory import SweepDirectory
 from vae.sweep.report.data import report_data
-from vae.sweep.report.summary_csv import axes, rows, write_summary
+from vae.sweep.results import results, write_summary
 
 
 def write_report(path: str | Path) -> None:
@@ -17,10 +17,11 @@ def write_report(path: str | Path) -> None:
     Raises:
         ConfigError: this is no sweep's directory.
     """
-    folder = SweepDirectory(path)
-    write_summary(folder.path / "summary.csv", rows(folder), axes(folder))
-    data = report_data(folder)
-    write_atomically(folder.path / "report.html", page(data["title"], "sweep", data))
+    directory = SweepDirectory(path)
+    table = results(directory)
+    write_summary(directory, table)
+    data = report_data(directory, table)
+    write_atomically(directory.path / "report.html", page(data["title"], "sweep", data))
 
 
 def main(arguments: list[str]) -> int:

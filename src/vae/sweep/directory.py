@@ -1,6 +1,5 @@
 """A sweep's directory: what is in it, what state its jobs are in, and who may write to it."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,10 +12,11 @@ from typing import Any, Literal
 
 from vae.checks import ConfigError
 from vae.run.files import read_json, write_atomically
-from vae.sweep.grid import Job
+from vae.run.lock import is_locked, lock_file
+from vae.sweep.plan import Job
 
-Manifest = Mapping[str, Any]
 State = Literal["waiting", "running", "interrupted", "done", "failed", "pruned"]
+LOCK = ".lock"
 STATES: tuple[State, ...] = ("done", "pruned", "failed", "running", "interrupted", "waiting")
 
 
@@ -31,15 +31,16 @@ class JobDirectory:
         self.path = Path(path)
         self.name = self.path.name
         self.log = self.path / "output.log"
+        self.metrics_file = self.path / "metrics.json"
 
     def state(self) -> State:
         """What the files say. A job counts as running for as long as its process holds the job's lock."""
         recorded = self.record().get("state", "waiting")
         if recorded != "running":
             return recorded
-        if (self.path / "metrics.json").exists():
+        if self.metrics_file.exists():
             return "done"
-        return "running" if _is_locked(self.path / ".lock") else "interrupted"
+        return "running" if is_locked(self.path / LOCK) else "interrupted"
 
     def record(self) -> dict[str, Any]:
         """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt."""
@@ -69,7 +70,7 @@ class JobDirectory:
 
     def metrics(self) -> dict[str, float | None]:
         """The final numbers; empty if there are none (yet)."""
-        return read_json(self.path / "metrics.json") or {}
+        return read_json(self.metrics_file) or {}
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -78,8 +79,9 @@ class JobDirectory:
         Yields the lock's file descriptor: a process that gets it keeps the lock until it ends.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        file = lock_file(self.path / LOCK)
+        assert file is not None
+        with file:
             yield file.fileno()
 
 
@@ -109,6 +111,10 @@ class SweepDirectory:
             raise ConfigError(f"{self.path}: not a sweep's directory (it has no sweep.json)")
         return manifest
 
+    def axes(self) -> list[str]:
+        """The keys that every combination of this sweep has a value for; none where there is no sweep yet."""
+        return (read_json(self.manifest_file) or {}).get("identity", {}).get("axes", [])
+
     def job(self, name: str) -> JobDirectory:
         """The directory of a job."""
         return JobDirectory(self.path / name)
@@ -121,66 +127,55 @@ class SweepDirectory:
         """The state of each job, by its name."""
         return {job.name: self.job(job.name).state() for job in jobs}
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep every other sweep out of this directory.
-
-        Raises:
-            ConfigError: another one is at work in it, or it cannot be written.
-        """
-        path = self.path / ".lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"hydra.sweep.dir={self.path}: cannot be written ({error.strerror})") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                who = file.read().strip() or "an unknown process"
-                raise ConfigError(f"hydra.sweep.dir={self.path}: a sweep is at work in it ({who})") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
-
-    def claim(
-        self,
-        arguments: Sequence[str],
-        identity: Mapping[str, Any],
-        jobs: Sequence[Job],
-        **more: Any,
-    ) -> None:
-        """Make this the directory of a sweep, or add jobs to those of the same sweep.
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Refuse a directory that is not for this sweep, and touch nothing.
 
         Args:
-            arguments: of the command, for `resume=`.
             identity: whatever must be equal for jobs to belong together.
-            jobs: all jobs of this launch.
-            more: further entries of sweep.json.
 
         Raises:
             ConfigError: the directory holds another sweep, or something else.
         """
         manifest = read_json(self.manifest_file)
         if manifest is None:
-            others = [path.name for path in self.path.iterdir() if path.name != ".lock"]
+            inside = self.path.iterdir() if self.path.is_dir() else ()
+            others = [path.name for path in inside if path.name != LOCK]
             if others:
-                raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {others[0]})")
-            manifest = {"id": secrets.token_hex(4), "created": time.time(), "jobs": {}}
+                raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {min(others)})")
         elif (difference := first_difference(manifest["identity"], identity)) is not None:
             raise ConfigError(f"hydra.sweep.dir={self.path}: is the directory of another sweep: {difference}")
-        manifest |= {"arguments": list(arguments), "identity": identity, **more}
-        self._write(manifest, jobs)
 
-    def add(self, jobs: Sequence[Job], **more: Any) -> None:
-        """Add jobs, as an adaptive sweep does when it has chosen their values, and further entries."""
-        self._write(self.manifest() | more, jobs)
+    @contextmanager
+    def claim(self, identity: Mapping[str, Any]) -> Iterator[None]:
+        """Keep every other sweep out of this directory, once it is clear that this one belongs here.
 
-    def _write(self, manifest: dict[str, Any], jobs: Sequence[Job]) -> None:
-        manifest["jobs"] |= {job.name: dict(job.values) for job in jobs}
+        Raises:
+            ConfigError: see `check`; or another sweep is at work in it, or it cannot be written.
+        """
+        self.check(identity)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = lock_file(self.path / LOCK, wait=False)
+        except OSError as error:
+            raise ConfigError(f"hydra.sweep.dir={self.path}: cannot be written ({error.strerror})") from error
+        if file is None:
+            holder = (self.path / LOCK).read_text(encoding="utf-8").strip() or "an unknown process"
+            raise ConfigError(f"hydra.sweep.dir={self.path}: a sweep is at work in it ({holder})")
+        with file:
+            # Another sweep may have come and gone since.
+            self.check(identity)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def write(self, jobs: Sequence[Job], **entries: Any) -> None:
+        """Add jobs to sweep.json, and set entries of it. A job that is there already stays as first typed."""
+        manifest = read_json(self.manifest_file)
+        manifest = manifest or {"id": secrets.token_hex(4), "created": time.time(), "jobs": {}}
+        manifest |= entries
+        for job in jobs:
+            manifest["jobs"].setdefault(job.name, dict(job.values))
         write_atomically(self.manifest_file, json.dumps(manifest, indent=1) + "\n")
 
 
@@ -193,14 +188,3 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
                 return found
         return None
     return None if there == here else f"{key.partition('.')[2] or key} is {there} there and {here} here"
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -1,0 +1,60 @@
+"""Hydra's launchers: what each needs, and where each differs from the others."""
+
+import os
+import shutil
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from vae.checks import ConfigError
+from vae.sweep.devices import gpu_count
+
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""What to install for each."""
+ONE_BY_ONE = ("basic",)
+"""They run jobs in the sweep's own process, and get one at a time: Hydra keeps each job's config (1,600 objects)
+until a launch ends."""
+LEAVES_NOTHING = ("joblib",)
+"""When they say that a worker has died, none of what they held runs any more; the others go on with it."""
+OUTLIVES_THE_SWEEP = ("submitit_slurm",)
+"""Their jobs go on when the sweep is interrupted."""
+
+
+def load_launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    """Hydra's launcher of the config.
+
+    Raises:
+        ConfigError: its plugin is not installed.
+    """
+    name = config.hydra.runtime.choices.get("hydra/launcher")
+    try:
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task_function, config=config
+        )
+    except (ImportError, RuntimeError) as error:
+        if "nknown plugin" not in str(error) and "PLUGIN INSTALLED" not in str(error):
+            raise
+        extra = f"; pip install 'vae[{EXTRAS[name]}]'" if name in EXTRAS else ""
+        raise ConfigError(f"hydra/launcher={name}: its plugin is not installed{extra}") from error
+
+
+def check_launcher(launcher: Launcher, config: DictConfig) -> None:
+    """Refuse a launcher that cannot run its jobs from this machine.
+
+    A Ray of this machine would wait without end for CPUs or GPUs that it does not have; a cluster may grow.
+
+    Raises:
+        ConfigError: SLURM or Ray has less than the jobs ask for.
+    """
+    name, asked = config.hydra.runtime.choices.get("hydra/launcher"), config.hydra.launcher
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
+    if name != "ray" or asked.ray.init.get("address") is not None or "RAY_ADDRESS" in os.environ:
+        return
+    for resource, there in (("num_cpus", os.cpu_count() or 1), ("num_gpus", gpu_count())):
+        has, wanted = asked.ray.init.get(resource), asked.ray.remote.get(resource) or 0
+        has = there if has is None else has
+        if wanted > has:
+            raise ConfigError(f"hydra.launcher.ray.remote.{resource}={wanted}: Ray has {has} on this machine")

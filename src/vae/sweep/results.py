@@ -1,0 +1,84 @@
+"""What became of a sweep: a table of its jobs, summary.csv, and the last lines that the command prints."""
+
+import shlex
+from collections.abc import Sequence
+
+import pandas as pd
+
+from vae.paths import TRAIN
+from vae.run.files import write_atomically
+from vae.sweep.comparable import scored, winners
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.status_line import counted, duration
+
+SPLITS = ("test", "val", "train")
+
+
+def results(directory: SweepDirectory) -> pd.DataFrame:
+    """One row a job: `job`, `status`, every varied key, every final number, `seconds`, `attempts`, `reason`.
+
+    Values of keys are numbers where they are all numbers. A job that is not done has no final numbers. `seconds`
+    includes what failed attempts took.
+    """
+    rows = []
+    for job in directory.jobs():
+        folder = directory.job(job.name)
+        record, state = folder.record(), folder.state()
+        metrics = folder.metrics() if state == "done" else {}
+        values = {axis_name(key): value for key, value in job.values.items()}
+        row = {"job": job.name, "status": state, **values, **metrics}
+        row["seconds"] = record.get("seconds", metrics.get("seconds"))
+        rows.append(row | {"attempts": record.get("attempts", 0), "reason": record.get("reason")})
+    keys = varied_columns(directory)
+    first, last = ["job", "status", *keys], ["seconds", "attempts", "reason"]
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys([*first, *(name for row in rows for name in row)])))
+    for key in keys:
+        numbers = pd.to_numeric(table[key], errors="coerce")
+        if (numbers.notna() | table[key].isna()).all():
+            table[key] = numbers
+    final = sorted(set(table.columns) - {*first, *last}, key=_split_then_name)
+    return table.reindex(columns=[*first, *final, *last]).convert_dtypes()
+
+
+def axis_name(key: str) -> str:
+    """A varied key as a column is called: `trainer.x` for `+trainer.x`, `objective.beta` for `objective/beta`."""
+    return key.lstrip("+").replace("/", ".")
+
+
+def varied_columns(directory: SweepDirectory) -> list[str]:
+    """The columns that vary."""
+    return [axis_name(key) for key in directory.manifest()["axes"]]
+
+
+def _split_then_name(column: str) -> tuple[int, str]:
+    split = column.partition("/")[0]
+    return SPLITS.index(split) if split in SPLITS else len(SPLITS), column
+
+
+def measures(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """The columns that are final numbers: test before val before train, then the rest, `seconds` last."""
+    return [name for name in table.columns if name not in {"job", "status", "attempts", "reason", *keys}]
+
+
+def write_summary(directory: SweepDirectory, table: pd.DataFrame) -> None:
+    """Write summary.csv."""
+    write_atomically(directory.path / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+
+
+def closing_lines(directory: SweepDirectory, seconds: float, interrupted: bool) -> tuple[str, bool]:
+    """What a sweep says when it ends, and whether all of its jobs are done."""
+    table, metric = results(directory), directory.manifest()["metric"]
+    how = "Interrupted" if interrupted else "Finished"
+    lines = [f"{how} after {duration(seconds)}: {len(table)} jobs, {counted(table['status'])}"]
+    failed = table[table["status"] == "failed"]
+    lines += [f"  failed    {row.job}: {row.reason}" for row in failed[:10].itertuples()]
+    lines += [f"  failed    and {len(failed) - 10} more, see summary.csv"] if len(failed) > 10 else []
+    lines += [] if failed.empty else [f"            their output is in {directory.path}/<job>/output.log"]
+    for group, winner in winners(table, metric, scored(directory, directory.jobs())):
+        of = f" of {group}" if group else ""
+        lines.append(f"  best      {metric}{of} {winner[metric]:.6g}: {winner['job']}")
+    lines += [f"  table     {directory.path / 'summary.csv'}", f"  report    {directory.path / 'report.html'}"]
+    complete = bool(table["status"].isin(["done", "pruned"]).all())
+    if not complete:
+        lines.append(f"  go on     {TRAIN} {shlex.quote(f'resume={directory.path}')}")
+    return "\n".join(lines), complete

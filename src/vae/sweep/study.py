@@ -1,0 +1,107 @@
+"""A sweep's Optuna study: its file, the search spaces, and draws of few digits."""
+
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from vae.checks import ConfigError
+from vae.sweep.directory import SweepDirectory
+from vae.sweep.plan import Job, make_job
+
+NAME = "sweep"
+DIGITS = 4
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def storage(directory: SweepDirectory) -> BaseStorage:
+    """The study's file: it may be written by several processes, and on network file systems."""
+    return JournalStorage(JournalFileBackend(str(directory.path / "optuna.log")))
+
+
+def search_space(override: Override) -> BaseDistribution:
+    """Optuna's distribution of what was typed.
+
+    Raises:
+        ConfigError: nothing to choose from.
+    """
+    value = override.value()
+    given = f"{override.get_key_element()}={override.get_value_string()}"
+    try:
+        if isinstance(value, IntervalSweep):
+            low, high, log = value.start or 0.0, value.end or 0.0, "log" in value.tags
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=log)
+            return FloatDistribution(float(low), float(high), log=log)
+        if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
+            values = [int(str(each)) for each in override.sweep_iterator()]
+            return IntDistribution(values[0], values[-1], step=value.step)
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from error
+
+
+def examples(space: BaseDistribution) -> list[str]:
+    """Values with which the config is tried out before any job runs."""
+    if isinstance(space, CategoricalDistribution):
+        return [str(choice) for choice in space.choices]
+    assert isinstance(space, IntDistribution | FloatDistribution)
+    return [str(space.low)]
+
+
+def job_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> Job:
+    """The job that a trial stands for: its values as one would type them."""
+    return make_job(
+        {key: f"{value:.12g}" if isinstance(value, float) else str(value) for key, value in trial.params.items()}
+    )
+
+
+class RoundedDraws(BaseSampler):
+    """A sampler whose numbers are rounded to four digits before the study gets them.
+
+    That keeps the names of folders short. Rounding only what is trained would leave the study with other values
+    than those whose results it gets.
+
+    Args:
+        sampler: draws the numbers.
+    """
+
+    def __init__(self, sampler: BaseSampler):
+        self.sampler = sampler
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        drawn = self.sampler.sample_relative(study, trial, search_space)
+        return {name: rounded(value, search_space[name]) for name, value in drawn.items()}
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        drawn = self.sampler.sample_independent(study, trial, param_name, param_distribution)
+        return rounded(drawn, param_distribution)
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        self.sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        self.sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+
+def rounded(value: Any, distribution: BaseDistribution) -> Any:
+    """A drawn number to four digits, within its bounds; anything else as it is."""
+    if not isinstance(distribution, FloatDistribution):
+        return value
+    return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)

@@ -1,0 +1,153 @@
+"""The sweep's directory and the states of its jobs."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commands import user_environment
+from vae.checks import ConfigError
+from vae.run.lock import lock_file
+from vae.sweep.directory import JobDirectory, SweepDirectory, first_difference
+from vae.sweep.plan import make_job
+
+
+def test_a_job_goes_through_its_states(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "a=1")
+    assert job.state() == "waiting"
+    with job.lock():
+        job.start()
+        assert job.state() == "running"
+    # The lock went without an end: the process was killed.
+    assert job.state() == "interrupted"
+    with job.lock():
+        job.start()
+        job.finish("failed", "out of memory")
+    assert job.state() == "failed"
+    assert job.record()["attempts"] == 2
+    assert job.record()["reason"] == "out of memory"
+    with job.lock():
+        job.start()
+        (job.path / "metrics.json").write_text("{}")
+    # Killed between its numbers and the record of its end.
+    assert job.state() == "done"
+
+
+def test_a_lock_outlives_neither_its_process_nor_kill_9(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "a=1")
+    script = (
+        f"import time; from vae.sweep.directory import JobDirectory; job = JobDirectory({str(job.path)!r})\n"
+        "with job.lock():\n    job.start(); print('locked', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=user_environment()
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert job.state() == "running"
+        process.kill()
+        process.wait()
+    assert job.state() == "interrupted"
+
+
+IDENTITY = {"axes": ["a"], "config": {"trainer": {"max_epochs": 2}}}
+
+
+def test_a_directory_takes_more_jobs_of_its_sweep_and_none_of_another(tmp_path: Path) -> None:
+    directory = SweepDirectory(tmp_path)
+    with directory.claim(IDENTITY):
+        directory.write([make_job({"a": "1"})], identity=IDENTITY)
+    before = directory.manifest()["id"]
+    with directory.claim(IDENTITY):
+        # However its value is typed, a job is the one that is there.
+        directory.write([make_job({"a": "1.0"}), make_job({"a": "2"})], identity=IDENTITY)
+    assert [job.values for job in directory.jobs()] == [{"a": "1"}, {"a": "2"}]
+    assert directory.manifest()["id"] == before
+
+
+def contents(path: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file below a path, with its time and content, and every folder with its time."""
+    return {
+        file: (file.stat().st_mtime_ns, file.read_bytes() if file.is_file() else b"")
+        for file in (path, *path.rglob("*"))
+    }
+
+
+def of_another_sweep(path: Path) -> None:
+    directory = SweepDirectory(path)
+    with directory.claim({}):
+        directory.write([], identity=IDENTITY | {"axes": ["b"]})
+
+
+def with_a_thesis(path: Path) -> None:
+    (path / "thesis.tex").touch()
+
+
+def of_a_sweep_that_is_damaged(path: Path) -> None:
+    (path / "sweep.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "line"),
+    [
+        (of_another_sweep, "is the directory of another sweep: axes is .'b'. there and .'a'. here"),
+        (with_a_thesis, "not a sweep's directory .it has thesis.tex"),
+        (of_a_sweep_that_is_damaged, "sweep.json: a damaged file"),
+    ],
+)
+def test_a_refused_directory_is_left_exactly_as_it_was(
+    prepare: Callable[[Path], None], line: str, tmp_path: Path
+) -> None:
+    prepare(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=line):
+        SweepDirectory(tmp_path).check(IDENTITY)
+    with pytest.raises(ConfigError, match=line), SweepDirectory(tmp_path).claim(IDENTITY):
+        pass
+    assert contents(tmp_path) == before
+
+
+def test_what_changed_between_the_look_and_the_lock_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(path: Path, wait: bool) -> object:
+        monkeypatch.undo()
+        of_another_sweep(tmp_path)
+        return lock_file(path, wait)
+
+    monkeypatch.setattr("vae.sweep.directory.lock_file", meanwhile)
+    with (
+        pytest.raises(ConfigError, match="is the directory of another sweep"),
+        SweepDirectory(tmp_path).claim(IDENTITY),
+    ):
+        pass
+
+
+def test_two_sweeps_in_one_directory_at_once_are_refused(tmp_path: Path) -> None:
+    directory = SweepDirectory(tmp_path)
+    with (
+        directory.claim({}),
+        pytest.raises(ConfigError, match=r"a sweep is at work in it .process [0-9]+ on"),
+        SweepDirectory(tmp_path).claim({}),
+    ):
+        raise AssertionError("both have the directory")
+    with directory.claim({}):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/proc/no/sweep", "/dev/null", "/dev/null/sweep"])
+def test_a_directory_that_cannot_be_made_is_refused(path: str) -> None:
+    with (
+        pytest.raises(ConfigError, match=f"hydra.sweep.dir={path}: cannot be written"),
+        SweepDirectory(path).claim({}),
+    ):
+        pass
+
+
+def test_the_first_difference_is_named() -> None:
+    assert first_difference({"a": 1}, {"a": 1}) is None
+    assert (
+        first_difference({"config": {"x": {"y": 1}}}, {"config": {"x": {"y": 2}}}) == "x.y is 1 there and 2 here"
+    )

@@ -1,0 +1,52 @@
+"""What is refused before a launcher is asked for anything."""
+
+import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import OmegaConf
+
+from vae.checks import ConfigError
+from vae.sweep import adaptive, launcher
+from vae.sweep.launcher import check_launcher, load_launcher
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", unknown)
+    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": "ray"}}}})
+    with pytest.raises(ConfigError, match=r"hydra/launcher=ray: .* pip install 'vae\[ray\]'"):
+        load_launcher(HydraContext(config_loader=None, callbacks=None), lambda config: None, config)
+
+
+def test_optuna_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptive, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"hydra/sweeper=optuna: .* pip install 'vae\[optuna\]'"):
+        adaptive.OptunaSweep(["maximize val/elbo"], 1, 1, 0, OmegaConf.create())
+
+
+@pytest.mark.parametrize(
+    ("init", "remote", "line"),
+    [
+        ({}, {"num_cpus": 1, "num_gpus": 0.25}, None),
+        ({}, {"num_cpus": 1, "num_gpus": 3}, "remote.num_gpus=3: Ray has 2 on this machine"),
+        ({}, {"num_cpus": 100_000}, "remote.num_cpus=100000: Ray has"),
+        ({"num_cpus": 1}, {"num_cpus": 2}, "remote.num_cpus=2: Ray has 1 on this machine"),
+        ({"address": "auto"}, {"num_cpus": 100_000}, None),
+    ],
+)
+def test_a_ray_of_this_machine_is_not_asked_for_more_than_it_has(
+    init: dict[str, object], remote: dict[str, object], line: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "gpu_count", lambda: 2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    choices = {"runtime": {"choices": {"hydra/launcher": "ray"}}}
+    config = OmegaConf.create({"hydra": {**choices, "launcher": {"ray": {"init": init, "remote": remote}}}})
+    unused = BasicLauncher()
+    if line is None:
+        check_launcher(unused, config)
+    else:
+        with pytest.raises(ConfigError, match=line):
+            check_launcher(unused, config)
