@@ -31,7 +31,7 @@ def checkpoints_between_epochs(callback: "ModelCheckpoint") -> bool:
 
 
 def optuna_trial(study: "Study", frozen: "FrozenTrial") -> "Trial":
-    """Optuna: a trial of a study that another process has begun, to report to. Optuna gives out only those of `ask`."""
+    """Optuna: a trial that another process has begun, to report to; it gives out only those of `ask`."""
     from optuna.trial import Trial
 
     return Trial(study, frozen._trial_id)
