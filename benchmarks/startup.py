@@ -16,8 +16,8 @@ def end_at_second_step():
     while not hasattr(sys.modules.get("vae.training.module"), "VAEModule"):
         time.sleep(0.01)
     module = sys.modules["vae.training.module"].VAEModule
-    losses = module.losses
-    module.losses = lambda self, *given: os._exit(0) if self.trainer.global_step else losses(self, *given)
+    forward = module.forward
+    module.forward = lambda self, *given: os._exit(0) if self.trainer.global_step else forward(self, *given)
 
 threading.Thread(target=end_at_second_step, daemon=True).start()
 sys.argv = ["train.py", *sys.argv[1:]]

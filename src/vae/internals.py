@@ -10,11 +10,19 @@ if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need 
     from lightning.pytorch.callbacks import ModelCheckpoint
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
+    from torch.optim import Optimizer
 
 
-def manual_steps(trainer: "Trainer") -> Any:
-    """Lightning: where `trainer.global_step` is counted for a module that steps its optimiser itself."""
-    return trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+def count_steps(trainer: "Trainer", optimizer: "Optimizer", steps: int) -> None:
+    """Lightning: count steps in `trainer.global_step`, of a module that steps its optimiser itself.
+
+    torch: let learning-rate schedules know that there were steps, of which they otherwise warn.
+    """
+    optimizer._opt_called = True  # type: ignore[attr-defined]
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    for tracker in (progress.total, progress.current):
+        tracker.ready += steps
+        tracker.completed += steps
 
 
 def steps_in_checkpoint(checkpoint: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:

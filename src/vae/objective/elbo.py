@@ -44,11 +44,12 @@ class ELBO(Objective):
         self.free_bits = check_number("objective.free_bits", free_bits, minimum=0)
         self.uses_log_densities = kl == "monte_carlo"
         self.uses_draws = self.uses_log_densities and free_bits > 0
+        self.counts_latents, self.adapts = free_bits > 0, isinstance(beta, TargetRate)
 
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step`."""
         beta = self.beta(step) if callable(self.beta) else self.beta
-        if self.free_bits:
+        if self.counts_latents:
             rate = terms.latent_kl(self.kl == "analytic").mean(0).clamp(min=self.free_bits).sum()
             return terms.distortion.mean() + beta * rate
         rate = self.rate(terms)
@@ -61,8 +62,8 @@ class ELBO(Objective):
 
     def after_step(self, rate: Float[Tensor, " B"]) -> None:
         """Let a `TargetRate` adapt β to the rate of the step."""
-        if isinstance(self.beta, TargetRate):
-            self.beta.observe(rate.mean())
+        assert isinstance(self.beta, TargetRate)
+        self.beta.observe(rate.mean())
 
     @torch.no_grad()
     def numbers(self, step: int) -> dict[str, float]:

@@ -54,7 +54,7 @@ class IWAE(Objective):
         if self.elbo_weight:
             bound = torch.lerp(bound, log_w.mean((0, 1)), self.elbo_weight)
         loss = -bound.mean()
-        if self.gradient == "standard" or not loss.requires_grad:
+        if self.gradient == "standard" or not torch.is_grad_enabled():
             return loss
         surrogate = -self._surrogate(terms, log_w.detach().softmax(1))
         return loss.detach() + surrogate - surrogate.detach()

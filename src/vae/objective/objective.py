@@ -25,6 +25,8 @@ class Objective(nn.Module, ABC):
             only where draws are decoded in chunks, which then give just that.)
         uses_draws: whether z itself is used, or its gradient.
         hooks_gradients: whether it changes gradients on their way back to z, inside what would be compiled.
+        counts_latents: whether a latent that says nothing adds to the loss all the same.
+        adapts: whether `after_step` does something.
     """
 
     needs_density: bool = True
@@ -32,6 +34,8 @@ class Objective(nn.Module, ABC):
     uses_log_densities: bool = True
     uses_draws: bool = False
     hooks_gradients: bool = False
+    counts_latents: bool = False
+    adapts: bool = False
 
     def __init__(self, draws: int, chunk: int | None):
         super().__init__()
@@ -46,7 +50,7 @@ class Objective(nn.Module, ABC):
         return terms.sampled_rate
 
     def after_step(self, rate: Float[Tensor, " B"]) -> None:
-        """Adapt to a training step that has been made; `rate` is that of its images. Nothing by default."""
+        """Adapt to a training step that has been made; `rate` is that of its images. Called if it `adapts`."""
 
     def numbers(self, step: int) -> dict[str, float]:
         """What is to be logged beside the loss, by name."""

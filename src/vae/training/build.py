@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -24,6 +25,7 @@ from vae.run.checkpoint import SealedCheckpoints
 from vae.training.combination import check_combination
 from vae.training.execution import Execution, ScaledGradients, compile_mode, set_network_type
 from vae.training.initialization import initialize
+from vae.training.meeting import Stacked, current_meeting
 from vae.training.module import VAEModule
 from vae.training.steps_at_once import StepsAtOnce, steps_at_once
 
@@ -71,7 +73,7 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     if trainer is not None:
         data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels)
     skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
-    return (VAEModule if data.steps_at_once == 1 else StepsAtOnce)(
+    return _module_class(data)(
         model=model,
         objective=objective,
         corruption=instantiate(config.corruption),
@@ -87,6 +89,14 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
         start_from_mean=check_bool("start_from_mean", config.start_from_mean),
         skip_limit=check_int("on_nan_limit", config.on_nan_limit, minimum=0) if skips else None,
     )
+
+
+def _module_class(data: ImageDataModule) -> Callable[..., VAEModule]:
+    """How the steps are taken: one by one, several at once, or together with the other members of a stack."""
+    meeting = current_meeting()
+    if meeting is not None:
+        return partial(Stacked, meeting)
+    return VAEModule if data.steps_at_once == 1 else StepsAtOnce
 
 
 def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:

@@ -11,12 +11,22 @@ from vae.model import LatentModel
 
 
 class Step(NamedTuple):
-    """What is kept of a training step: its loss, each image's distortion and rate, and the batch's number."""
+    """What is kept of a training step: its loss, each image's distortion and rate, and the batch's number.
+
+    Of several successive steps the tensors have an axis more, in front, and the number is that of the first batch.
+    """
 
     loss: Tensor
     distortion: Tensor
     rate: Tensor
     batch: int
+
+    def singly(self) -> list["Step"]:
+        """Each step by itself."""
+        losses = self.loss.reshape(-1)
+        images = [values.reshape(len(losses), -1) for values in (self.distortion, self.rate)]
+        rows = zip(losses, *images, strict=True)
+        return [Step(loss, distortion, rate, self.batch + n) for n, (loss, distortion, rate) in enumerate(rows)]
 
 
 def describe(module: LightningModule, steps: Sequence[Step], last: int) -> str:
@@ -30,6 +40,7 @@ def describe(module: LightningModule, steps: Sequence[Step], last: int) -> str:
         last: the number of the last of them, from 1.
     """
     assert isinstance(module.model, LatentModel)
+    steps = [single for step in steps for single in step.singly()]
     found = _first(steps)
     epoch = module.trainer.current_epoch + 1
     behind, term = (0, "the gradient, not the loss, is not finite") if found is None else found

@@ -1,6 +1,6 @@
 """How the training step is executed: options that change its speed or memory, but not what is computed.
 
-They wrap the step from outside: without them `VAEModule.losses` is what is done.
+They wrap the step from outside: without them `VAEModule.forward` is what is done.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -108,8 +108,8 @@ def terms_of(model: LatentModel, objective: Objective, execution: Execution) -> 
     return in_chunks
 
 
-def compiled(losses: Losses, objective: Objective, mode: str) -> Losses:
-    """The same function, compiled.
+def losses_of(losses: Losses, objective: Objective, execution: Execution) -> Losses:
+    """The same function, compiled if it is to be.
 
     It is one graph for the whole of training, whose batches all have one shape; evaluation, with its shorter last
     batch and other numbers of draws, is not compiled. The noise is drawn outside, so that the numbers are those of
@@ -118,6 +118,9 @@ def compiled(losses: Losses, objective: Objective, mode: str) -> Losses:
     Raises:
         ConfigError: the objective cannot be compiled.
     """
+    mode = execution.compile_mode
+    if mode is None:
+        return losses
     if objective.hooks_gradients:
         raise ConfigError("compile: must be false with objective.gradient=dreg")
     graph = torch.compile(losses, mode=mode)

@@ -19,7 +19,7 @@ from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
 from vae.training.divergence import Step, describe
-from vae.training.execution import Execution, compiled, terms_of
+from vae.training.execution import Execution, losses_of, terms_of
 from vae.training.initialization import start_from_images
 
 CALIBRATION_IMAGES = 10_000
@@ -67,8 +67,7 @@ class VAEModule(LightningModule):
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         execution = execution or Execution()
         self.terms = terms_of(model, objective, execution)
-        if execution.compile_mode is not None:
-            self.losses = compiled(self.losses, objective, execution.compile_mode)  # type: ignore[method-assign, assignment]
+        self.losses = losses_of(self.forward, objective, execution)
         self.start_from_mean, self.skip_limit = start_from_mean, skip_limit
         self.skipped = 0
         self.latest: dict[str, float] = {}
@@ -81,12 +80,13 @@ class VAEModule(LightningModule):
         x, seen = batch.image, self.corruption(batch.image)
         noise = self.model.noise(self.objective.draws, len(x))
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
-        self.objective.after_step(rate)
+        if self.objective.adapts:
+            self.objective.after_step(rate)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
         return loss
 
-    def losses(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each."""
         terms = self.terms(x, self.model.encode(seen), noise)
         loss = self.objective(terms, step)
@@ -102,7 +102,7 @@ class VAEModule(LightningModule):
             # Among ranks the gradients are averaged, so that all leave out the same steps.
             self._leave_out(optimizer, self.skip_limit)
         elif due:
-            self._send({"train/grad_norm": float(norm)}, self.trainer.global_step + 1)
+            self.send({"train/grad_norm": float(norm)}, self.trainer.global_step + 1)
 
     def _leave_out(self, optimizer: torch.optim.Optimizer, limit: int) -> None:
         """Have a step change nothing: neither weights nor the optimiser's state nor the means."""
@@ -122,15 +122,10 @@ class VAEModule(LightningModule):
     def log_means_if_due(self, is_last: bool) -> None:
         """Log the means over the pending steps and over ranks, every so many steps and at the end of an epoch."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not self.pending or not (is_last or len(self.pending) == every):
+        if not self.pending or not (is_last or sum(step.loss.numel() for step in self.pending) == every):
             return
-        means = torch.stack(
-            [
-                torch.stack([step.loss for step in self.pending]).mean(),
-                torch.cat([step.distortion for step in self.pending]).mean(),
-                torch.cat([step.rate for step in self.pending]).mean(),
-            ]
-        )
+        kept = zip(*[step[:3] for step in self.pending], strict=True)  # losses, distortions and rates
+        means = torch.stack([torch.cat([values.reshape(-1) for values in each]).mean() for each in kept])
         loss, distortion, rate = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
         if not math.isfinite(loss):
             raise FloatingPointError(describe(self, self.pending, self.trainer.global_step))
@@ -148,9 +143,10 @@ class VAEModule(LightningModule):
 
     def _log_now(self, numbers: dict[str, float]) -> None:
         self.latest |= numbers
-        self._send({**numbers, "epoch": self.epochs}, self.trainer.global_step)
+        self.send({**numbers, "epoch": self.epochs}, self.trainer.global_step)
 
-    def _send(self, numbers: dict[str, float], step: int) -> None:
+    def send(self, numbers: dict[str, float], step: int) -> None:
+        """Log numbers, as of a step, to every logger."""
         for logger in self.loggers:
             logger.log_metrics(numbers, step=step)
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from vae.callback.progress import Progress
 from vae.checks import ConfigError, check_int
 from vae.data import Batch, BatchGroup
-from vae.internals import checkpoints_between_epochs, manual_steps, steps_in_checkpoint
+from vae.internals import checkpoints_between_epochs, count_steps, steps_in_checkpoint
 from vae.training.module import VAEModule
 
 MOST_STEPS = 16
@@ -57,17 +57,16 @@ class StepsAtOnce(VAEModule):
         """Take a step for each batch of a group."""
         assert isinstance(batch, BatchGroup)
         optimizer = self.optimizers().optimizer  # type: ignore[union-attr]
-        counted, last = manual_steps(self.trainer), len(batch.keys) - 1
+        last = len(batch.keys) - 1
         for i, one in enumerate(batch.batches()):
             if self.trainer.global_step == self.trainer.max_steps:
                 return
             loss = super().training_step(self.data.ready(one), batch_idx * self.data.steps_at_once + i)
             optimizer.zero_grad()
             loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
-            counted.increment_ready()
             self.on_before_optimizer_step(optimizer)
             optimizer.step()
-            counted.increment_completed()
+            count_steps(self.trainer, optimizer, 1)
             self.log_means_if_due(self.trainer.is_last_batch and i == last)
         if self.trainer.is_last_batch and self.scheduler is not None:
             self.lr_schedulers().step()  # type: ignore[union-attr]

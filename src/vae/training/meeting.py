@@ -1,0 +1,230 @@
+"""Where the members of a stack meet to take their steps together.
+
+Each member runs in a thread of its own, by the code that a single run has. Only one of them runs at a time: it
+goes on until its next optimiser steps are due or it ends, then it is another's turn. When all wait for their
+steps, these are taken together.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from torch import Tensor
+
+from vae.data import BatchGroup
+from vae.internals import count_steps
+from vae.training.divergence import Step
+from vae.training.module import VAEModule
+from vae.training.stack import StackedRuns, Taken
+from vae.training.steps_at_once import StepsAtOnce
+
+
+class Request(NamedTuple):
+    """The steps that a member is about to take."""
+
+    module: VAEModule
+    group: BatchGroup
+    steps: int
+
+
+class Share(NamedTuple):
+    """A member's part of the steps taken together: `Taken` without the axis of the members."""
+
+    loss: Tensor
+    distortion: Tensor
+    rate: Tensor
+    norm: Tensor
+
+
+class Meeting:
+    """Runs members in turn, and takes their steps together.
+
+    Args:
+        clip: the norm to which each member's gradient is clipped, see `StackedRuns`.
+    """
+
+    def __init__(self, clip: float | None = None):
+        self.clip = clip
+        self.waiting: dict[int, Request] = {}
+        self.shares: dict[int, Share | BaseException] = {}
+        self._turns: list[threading.Semaphore] = []
+        self._given_back = threading.Semaphore(0)
+        self._ended: set[int] = set()
+        self._own = threading.local()
+        self._runs: tuple[tuple[VAEModule, ...], StackedRuns] | None = None
+
+    def run(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        """The results of all tasks, whose trainings meet here; of one that raised, the exception."""
+        results: list[Any] = [None] * len(tasks)
+        contexts = [_Context() for _ in tasks]
+        self._turns = [threading.Semaphore(0) for _ in tasks]
+
+        def member(number: int) -> None:
+            self._turns[number].acquire()
+            self._own.number = number
+            token = _meeting.set(self)
+            try:
+                if isinstance(error := self.shares.get(number), BaseException):
+                    raise error
+                results[number] = tasks[number]()
+            except BaseException as error:
+                results[number] = error
+            finally:
+                _meeting.reset(token)
+                self._ended.add(number)
+                self._given_back.release()
+
+        threads = [threading.Thread(target=member, args=(n,), name=f"member {n}") for n in range(len(tasks))]
+        for thread in threads:
+            thread.start()
+        main = _Context()
+        main.leave()
+        due = list(range(len(tasks)))
+        try:
+            while due:
+                for number in due:
+                    contexts[number].enter()
+                    self._turns[number].release()
+                    self._given_back.acquire()
+                    contexts[number].leave()
+                main.enter()
+                due = self._take_steps()
+        except BaseException as error:
+            # What ends the process ends each member where it waits, so that it can let go of what it holds.
+            for number in sorted(set(range(len(tasks))) - self._ended):
+                self.shares[number] = error
+                contexts[number].enter()
+                self._turns[number].release()
+                self._given_back.acquire()
+            raise
+        finally:
+            main.enter()
+            for thread in threads:
+                thread.join()
+        return results
+
+    def take(self, module: VAEModule, group: BatchGroup, steps: int) -> Share:
+        """Called by a member: take so many steps, together with the others."""
+        number = self._own.number
+        self.waiting[number] = Request(module, group, steps)
+        self._given_back.release()
+        self._turns[number].acquire()
+        share = self.shares.pop(number)
+        if isinstance(share, BaseException):
+            raise share
+        return share
+
+    def _take_steps(self) -> list[int]:
+        """Take the steps of those who are furthest behind, all of whom are equally far; their numbers."""
+        if not self.waiting:
+            return []
+        behind = min((r.module.trainer.global_step, r.steps) for r in self.waiting.values())
+        due = [n for n, r in self.waiting.items() if (r.module.trainer.global_step, r.steps) == behind]
+        requests = [self.waiting.pop(number) for number in due]
+        taken = steps_together(self._stacked([r.module for r in requests]), requests)
+        for place, number in enumerate(due):
+            self.shares[number] = Share(*(values[:, place] for values in taken))
+        return due
+
+    def _stacked(self, modules: list[VAEModule]) -> StackedRuns:
+        """These members' weights as one, made anew only where others were stacked before."""
+        if self._runs is None or self._runs[0] != tuple(modules):
+            if self._runs is not None:
+                self._runs[1].write_back()
+            optimizers = [module.optimizers().optimizer for module in modules]  # type: ignore[union-attr]
+            self._runs = tuple(modules), StackedRuns(modules, optimizers, self.clip)
+        return self._runs[1]
+
+
+_meeting: ContextVar[Meeting | None] = ContextVar("meeting", default=None)
+
+
+def current_meeting() -> Meeting | None:
+    """The meeting of whose members this is one; None for a run by itself."""
+    return _meeting.get()
+
+
+def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
+    """Take the steps of a group, each with the draws that each member would have by itself."""
+    runs.read()
+    modules, first = [r.module for r in requests], requests[0]
+    begun, latents = first.module.trainer.global_step, runs.widest.model.latent_size
+    batches = [list(r.group.batches())[: r.steps] for r in requests]
+    results = []
+    for i in range(first.steps):
+        drawn: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        for module, own in zip(modules, batches, strict=True):
+            stream = own[i].key, module.model.latent_size
+            if stream not in drawn:
+                x = module.data.ready(own[i]).image
+                seen, noise = module.corruption(x), module.model.noise(module.objective.draws, len(x))
+                drawn[stream] = x, seen, torch.nn.functional.pad(noise, (0, latents - noise.shape[-1]))
+        streams = [(own[i].key, module.model.latent_size) for module, own in zip(modules, batches, strict=True)]
+        same_images = len({key for key, _ in streams}) == 1
+        x, seen = (
+            drawn[streams[0]][part] if same_images else torch.stack([drawn[s][part] for s in streams])
+            for part in (0, 1)
+        )
+        noise = drawn[streams[0]][2] if len(drawn) == 1 else torch.stack([drawn[s][2] for s in streams])
+        results.append(runs.step(x, seen, noise, torch.full((), begun + i, device=x.device)))
+    if all(r.module.trainer.is_last_batch or begun + r.steps == r.module.trainer.max_steps for r in requests):
+        runs.write_back()
+    return Taken(*(torch.stack(values) for values in zip(*results, strict=True)))
+
+
+class Stacked(StepsAtOnce):
+    """A VAEModule that takes its steps together with the other members of a stack.
+
+    Args:
+        meeting: where it takes them.
+        *arguments, **options: those of `VAEModule`.
+    """
+
+    def __init__(self, meeting: Meeting, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.meeting = meeting
+
+    def training_step(self, batch: BatchGroup, batch_idx: int) -> None:  # type: ignore[override]
+        """Take a step for each batch of a group, and log what a run by itself would."""
+        left = self.trainer.max_steps - self.trainer.global_step
+        steps = len(batch.keys) if self.trainer.max_steps < 0 else min(len(batch.keys), left)
+        if steps == 0:
+            return
+        taken = self.meeting.take(self, batch, steps)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        norms, start = taken.norm.tolist(), 0
+        while start < steps:
+            unlogged = sum(step.loss.numel() for step in self.pending)
+            to_norm = every - self.trainer.global_step % every
+            stop = min(steps, start + every - unlogged, start + to_norm)
+            part = slice(start, stop)
+            first = batch_idx * self.data.steps_at_once + start
+            self.pending.append(Step(taken.loss[part], taken.distortion[part], taken.rate[part], first))
+            count_steps(self.trainer, self.optimizers().optimizer, stop - start)  # type: ignore[union-attr]
+            if stop - start == to_norm:
+                self.send({"train/grad_norm": norms[stop - 1]}, self.trainer.global_step)
+            self.log_means_if_due(self.trainer.is_last_batch and stop == len(batch.keys))
+            start = stop
+        if self.trainer.is_last_batch and self.scheduler is not None:
+            self.lr_schedulers().step()  # type: ignore[union-attr]
+
+
+class _Context:
+    """What a process has only one of, and each member believes to be its own."""
+
+    def __init__(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Keep it for the next turn."""
+        self.streams = sys.stdout, sys.stderr
+        self.hydra = HydraConfig.instance().cfg
+
+    def enter(self) -> None:
+        """Have it again."""
+        sys.stdout, sys.stderr = self.streams
+        HydraConfig.instance().cfg = self.hydra

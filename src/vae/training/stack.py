@@ -1,0 +1,300 @@
+"""Several runs of equal shape trained as one batched program.
+
+A stack is an execution and not a kind of model: torch.func.vmap runs the very losses of a single run over the
+stacked weights of its members, and one optimiser steps them all. A member is a `VAEModule` with a trainer, data,
+callbacks and loggers of its own, and it equals the run that it would be alone, to rounding: only steps are taken
+together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from vae.model import LatentModel
+from vae.network.pyramid import MemoryFormat
+from vae.objective.objective import Objective
+from vae.posterior.diagonal_gaussian import DiagonalGaussian
+from vae.posterior.posterior import Posterior
+from vae.prior.standard_normal import StandardNormal
+from vae.training.module import VAEModule
+
+
+class Adaptation(nn.Module):
+    """What an objective does after a step, as a function of its buffers."""
+
+    def __init__(self, objective: Objective):
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, rate: Tensor) -> Tensor:
+        """Adapt in place; the rate is given back, as a batched function must give something."""
+        self.objective.after_step(rate)
+        return rate
+
+
+class Taken(NamedTuple):
+    """What came of steps: the losses (S, M), each image's distortion and rate (S, M, B), gradient norms (S, M)."""
+
+    loss: Tensor
+    distortion: Tensor
+    rate: Tensor
+    norm: Tensor
+
+
+def obstacle(model: LatentModel, objective: Objective) -> str | None:
+    """Why a model can only be trained alone; None if it may be stacked."""
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
+        return "batch normalisation changes its statistics in each step"
+    if type(model.posterior).draw is Posterior.draw:
+        return f"the posterior {type(model.posterior).__name__} draws noise of its own"
+    if objective.hooks_gradients:
+        return "objective.gradient=dreg changes gradients on their way back"
+    if objective.chunk is not None and objective.chunk < objective.draws:
+        return "objective.chunk decodes draws again for the gradients"
+    return None
+
+
+def may_be_padded(model: LatentModel, objective: Objective) -> bool:
+    """Whether models of other latent sizes may join, with surplus latents of KL 0, z = 0 and no gradient."""
+    known = isinstance(model.posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal)
+    return known and not objective.counts_latents
+
+
+class StackedRuns:
+    """The weights and the optimisers' states of M runs as one of each, and the batched step.
+
+    The runs' own weights are current after `write_back`.
+
+    Args:
+        runs: modules of equal shape, but for the number of latents where that may be padded.
+        optimizers: their own optimisers, of one class with one group of parameters each; their numbers may differ.
+        clip: the norm to which the gradient of each run is clipped; None for not at all.
+    """
+
+    def __init__(
+        self, runs: Sequence[VAEModule], optimizers: Sequence[torch.optim.Optimizer], clip: float | None = None
+    ):
+        self.runs, self.optimizers, self.clip = list(runs), list(optimizers), clip
+        self.widest = max(runs, key=lambda run: run.model.latent_size)
+        self.parameters = {
+            name: self._stacked(name).requires_grad_(own.requires_grad)
+            for name, own in self.widest.named_parameters()
+        }
+        self.buffers = {name: self._stacked(name) for name, _ in self.widest.named_buffers()}
+        self.numbers = _differing_numbers(runs)
+        self.masks = self._masks()
+        self.optimizer, self._slices = self._joint_optimizer()
+
+    def step(self, x: Tensor, seen: Tensor, noise: Tensor, step: Tensor) -> Taken:
+        """Take a step with each run.
+
+        Args:
+            x: images (B, C, H, W) for all, or (M, B, C, H, W).
+            seen: what the encoders see of them, likewise.
+            noise: ε (K, B, E) for all, or (M, K, B, E), nought where a run has fewer latents.
+            step: the number of the step, the same for all.
+        """
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        loss, distortion, rate = self._losses(x, seen, noise, step)
+        loss.sum().backward()
+        for name, mask in self.masks.items():
+            gradient = self.parameters[name].grad
+            assert gradient is not None
+            gradient.mul_(mask)
+        norm = self._clipped_norm()
+        for slices, whole in self._slices:
+            for first, part in slices:
+                part.grad = None if whole.grad is None else whole.grad[first : first + len(part)]
+        self.optimizer.step()
+        if self.widest.objective.adapts:
+            self._adapt(rate)
+        return Taken(loss.detach(), distortion, rate, norm)
+
+    def _losses(self, x: Tensor, seen: Tensor, noise: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def one(
+            parameters: dict[str, Tensor],
+            buffers: dict[str, Tensor],
+            numbers: dict[str, Tensor],
+            x: Tensor,
+            seen: Tensor,
+            noise: Tensor,
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            with _given(self.widest, numbers):
+                # A layer may have two names, whose weight is one all the same.
+                return functional_call(
+                    self.widest, (parameters, buffers), (x, seen, noise, step), tie_weights=False
+                )
+
+        own_images, own_noise = (0 if x.ndim == 5 else None), (0 if noise.ndim == 4 else None)
+        batched = vmap(one, in_dims=(0, 0, 0, own_images, own_images, own_noise))
+        return batched(self.parameters, self.buffers, self.numbers, x, seen, noise)
+
+    def _clipped_norm(self) -> Tensor:
+        """The norm of each run's gradient, which is then scaled down to `clip` where it is above."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()
+        if self.clip is not None:
+            factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
+            for gradient in gradients:
+                gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
+        return norm
+
+    @torch.no_grad()
+    def _adapt(self, rate: Tensor) -> None:
+        prefix = "objective."
+        own = {name: b for name, b in self.buffers.items() if name.startswith(prefix)}
+        adaptation = Adaptation(self.widest.objective)
+        vmap(lambda buffers, rate: functional_call(adaptation, buffers, (rate,), tie_weights=False))(own, rate)
+
+    def read(self) -> None:
+        """Take over what the runs changed by themselves between steps: learning rates and buffers."""
+        for group, run in zip(self.optimizer.param_groups, self._firsts, strict=True):
+            group |= {key: value for key, value in self.optimizers[run].param_groups[0].items() if key != "params"}
+        for name, buffer in self.buffers.items():
+            buffer.copy_(self._stacked(name))
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Give each run its weights, adapted buffers and optimiser's state."""
+        for index, run in enumerate(self.runs):
+            state = self.optimizers[index].state
+            named = dict(run.named_parameters())
+            for name, own in named.items():
+                own.copy_(self._own_part(self.parameters[name][index], run, name))
+                if own.requires_grad:
+                    state[own] = self._own_state(name, index, run)
+            for name, buffer in run.objective.named_buffers():
+                buffer.copy_(self.buffers[f"objective.{name}"][index])
+
+    def _own_state(self, name: str, index: int, run: VAEModule) -> dict[str, Any]:
+        first, part = next((f, p) for f, p in self._slices_of[name] if f <= index < f + len(p))
+        return {
+            key: self._own_part(value[index - first], run, name).clone()
+            if torch.is_tensor(value) and value.shape == part.shape
+            else (value.clone() if torch.is_tensor(value) else value)
+            for key, value in self.optimizer.state[part].items()
+        }
+
+    def _masks(self) -> dict[str, Tensor]:
+        """Of each parameter that some runs have fewer of: 1 where a run has it, and 0 where there is a surplus.
+
+        A surplus latent is to stay at μ = 0, σ = 1 and z = 0, but a density of z has a gradient by ln σ there.
+        """
+        masks = {}
+        for name, stacked in self.parameters.items():
+            if any(_tensor(run, name).shape != stacked.shape[1:] for run in self.runs):
+                ones = [torch.ones_like(_tensor(run, name)) for run in self.runs]
+                pairs = zip(ones, self.runs, strict=True)
+                masks[name] = torch.stack([self._padded(one, run, stacked.shape[1:]) for one, run in pairs])
+        return masks
+
+    def _stacked(self, name: str) -> Tensor:
+        shape = _tensor(self.widest, name).shape
+        return torch.stack([self._padded(_tensor(run, name).detach(), run, shape) for run in self.runs])
+
+    def _joint_optimizer(self) -> tuple[torch.optim.Optimizer, list[Any]]:
+        """One optimiser, with a group of parameters for each stretch of runs whose own have the same numbers."""
+        numbers = [{k: v for k, v in o.param_groups[0].items() if k != "params"} for o in self.optimizers]
+        same = groupby(range(len(numbers)), key=lambda run: repr(numbers[run]))
+        stretches = [list(stretch) for _, stretch in same]
+        self._firsts = [stretch[0] for stretch in stretches]
+        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        self._slices_of = {
+            name: [(s[0], p if len(stretches) == 1 else p.detach()[s[0] : s[-1] + 1]) for s in stretches]
+            for name, p in trained.items()
+        }
+        groups = [
+            {"params": [slices[n][1] for slices in self._slices_of.values()], **numbers[s[0]]}
+            for n, s in enumerate(stretches)
+        ]
+        optimizer = type(self.optimizers[0])(groups)  # type: ignore[call-arg]
+        for name, slices in self._slices_of.items():
+            for first, part in slices:
+                if state := self._joint_state(name, first, part):
+                    optimizer.state[part] = state
+        if len(stretches) == 1:
+            return optimizer, []
+        return optimizer, [(slices, trained[name]) for name, slices in self._slices_of.items()]
+
+    def _joint_state(self, name: str, first: int, part: Tensor) -> dict[str, Any]:
+        """The states of a parameter in the runs' own optimisers, which have some where the runs go on."""
+        runs = self.runs[first : first + len(part)]
+        states = [self.optimizers[first + n].state.get(run.get_parameter(name), {}) for n, run in enumerate(runs)]
+        return {
+            key: torch.stack(
+                [self._padded(state[key], run, part.shape[1:]) for state, run in zip(states, runs, strict=True)]
+            )
+            if torch.is_tensor(value) and value.shape == runs[0].get_parameter(name).shape
+            else (value.clone() if torch.is_tensor(value) else value)
+            for key, value in states[0].items()
+        }
+
+    def _padded(self, own: Tensor, run: VAEModule, shape: torch.Size) -> Tensor:
+        """A tensor of a run with fewer latents in the shape of the widest's, with nought for the surplus ones."""
+        for axis, places in self._places(own.shape, run, shape):
+            size = [*own.shape[:axis], shape[axis], *own.shape[axis + 1 :]]
+            own = own.new_zeros(size).index_copy(axis, places.to(own.device), own)
+        return own
+
+    def _own_part(self, wide: Tensor, run: VAEModule, name: str) -> Tensor:
+        """The part of the widest's tensor that a run with fewer latents has."""
+        for axis, places in self._places(_tensor(run, name).shape, run, wide.shape):
+            wide = wide.index_select(axis, places.to(wide.device))
+        return wide
+
+    def _places(self, own: torch.Size, run: VAEModule, wide: torch.Size) -> Iterator[tuple[int, Tensor]]:
+        """The axes along which a run's tensor is smaller, and where its entries are in the widest's.
+
+        An axis has an entry for each latent, or for each mean and then for each ln σ.
+        """
+        few, many = run.model.latent_size, self.widest.model.latent_size
+        for axis, (here, there) in enumerate(zip(own, wide, strict=True)):
+            if here != there:
+                assert (here, there) in ((few, many), (2 * few, 2 * many)), "an axis that is none of latents"
+                starts = range(0, there, many)
+                yield axis, torch.cat([torch.arange(start, start + few) for start in starts])
+
+
+def _tensor(run: VAEModule, name: str) -> Tensor:
+    """A parameter or a buffer by its name."""
+    owner, _, leaf = name.rpartition(".")
+    return getattr(run.get_submodule(owner), leaf)
+
+
+def _differing_numbers(runs: Sequence[VAEModule]) -> dict[str, Tensor]:
+    """Float attributes that are not the same in all runs, such as β or a least σ, for each run."""
+    found = {}
+    for path, module in runs[0].named_modules():
+        for attribute, value in vars(module).items():
+            if isinstance(value, float):
+                values = [getattr(run.get_submodule(path), attribute) for run in runs]
+                if any(other != value for other in values):
+                    found[f"{path}.{attribute}"] = torch.tensor(values, device=runs[0].model.device)
+    return found
+
+
+@contextmanager
+def _given(run: VAEModule, numbers: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, attributes of a run have the numbers given, and feature maps the one layout that vmap knows."""
+    attributes = [name.rpartition(".")[::2] for name in numbers]
+    changes: list[tuple[nn.Module, str, Any]] = [
+        (run.get_submodule(path), attribute, value)
+        for (path, attribute), value in zip(attributes, numbers.values(), strict=True)
+    ]
+    changes += [
+        (m, "memory_format", torch.contiguous_format) for m in run.modules() if isinstance(m, MemoryFormat)
+    ]
+    before = [(module, attribute, getattr(module, attribute)) for module, attribute, _ in changes]
+    try:
+        for module, attribute, value in changes:
+            setattr(module, attribute, value)
+        yield
+    finally:
+        for module, attribute, value in before:
+            setattr(module, attribute, value)
