@@ -1,6 +1,16 @@
 """Each private part of another library that we touch still is what we take it for."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from vae.internals import checkpoints_between_epochs, steps_in_checkpoint
+from vae.training.build import build_module, build_trainer
 
 
 def test_optuna_trials_are_taken_up_by_another_process() -> None:
@@ -13,3 +23,24 @@ def test_optuna_trials_are_taken_up_by_another_process() -> None:
     trial.report(-1.0, 0)
     assert trial.should_prune()
     assert study.trials[number].intermediate_values == {0: -1.0}
+
+
+@pytest.mark.parametrize("steps_at_once", [1, 4])
+def test_lightning_counts_steps_where_we_count_ours(
+    steps_at_once: int, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    quick = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "network.hidden_sizes=[8]", "logger=none"]
+    config = composed(*quick, "callback.pictures=null", "callback.progress=null", f"steps_at_once={steps_at_once}")
+    data, trainer = instantiate(config.data), build_trainer(config)
+    trainer.fit(build_module(config, data, trainer), data)
+    assert trainer.global_step == 2 * 19
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2 * 19
+    own, lightnings = steps_in_checkpoint(checkpoint)
+    assert lightnings == {"ready": 2 * 19, "completed": 2 * 19}
+    assert own == (lightnings if steps_at_once > 1 else {"ready": 0, "completed": 0})
+
+
+def test_lightnings_checkpoints_within_an_epoch_are_known() -> None:
+    assert not checkpoints_between_epochs(ModelCheckpoint())
+    assert checkpoints_between_epochs(ModelCheckpoint(every_n_train_steps=3))

@@ -39,7 +39,7 @@ ALIKE = {
     "schedule": [["objective/beta=linear", "objective.beta.steps=9", *s] for s in SEEDS],
 }
 for group, options in {
-    "likelihood": ["bernoulli", "categorical", "continuous_bernoulli", "discretized_gaussian",
+    "likelihood": ["categorical", "continuous_bernoulli", "discretized_gaussian",
                    "discretized_logistic", "gaussian_optimal", "gaussian_per_pixel"],
     "posterior": ["flow", "full_gaussian"],
     "prior": ["flow", "gaussian_mixture", "vamp"],
