@@ -17,13 +17,13 @@ def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Plugins, "instantiate_launcher", unknown)
     config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": "ray"}}}})
-    with pytest.raises(ConfigError, match=r"hydra/launcher=ray: .* pip install 'vae\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"hydra/launcher=ray: .* pip install -e '\.\[ray\]'"):
         load_launcher(HydraContext(config_loader=None, callbacks=None), lambda config: None, config)
 
 
 def test_optuna_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptive, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"hydra/sweeper=optuna: .* pip install 'vae\[optuna\]'"):
+    with pytest.raises(ConfigError, match=r"hydra/sweeper=optuna: .* pip install -e '\.\[optuna\]'"):
         adaptive.OptunaSweep(["maximize val/elbo"], 1, 1, 0, OmegaConf.create())
 
 

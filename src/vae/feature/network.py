@@ -78,7 +78,7 @@ class Inception(nn.Module):
             self.network = NoTrainInceptionV3("inception-v3-compat", [str(self.features)], str(weights))
         except ModuleNotFoundError as error:
             raise MissingFeaturesError(
-                "features=inception needs torch-fidelity: pip install 'vae[fid]'"
+                "features=inception needs torch-fidelity: pip install -e '.[fid]'"
             ) from error
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:

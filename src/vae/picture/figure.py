@@ -215,6 +215,6 @@ def find_ffmpeg() -> str:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ImportError as error:
         raise ConfigError(
-            "animation=mp4: needs ffmpeg, which is not installed; pip install 'vae[video]', or use animation=gif"
+            "animation=mp4: needs ffmpeg, which is not installed; pip install -e '.[video]', or use animation=gif"
         ) from error
     return get_ffmpeg_exe()

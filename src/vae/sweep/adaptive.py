@@ -44,7 +44,7 @@ class OptunaSweep(Sweep):
     ):
         super().__init__(params, max_batch_size)
         if find_spec("optuna") is None:
-            raise ConfigError("hydra/sweeper=optuna: Optuna is not installed; pip install 'vae[optuna]'")
+            raise ConfigError("hydra/sweeper=optuna: Optuna is not installed; pip install -e '.[optuna]'")
         self.objectives = dict(_objective(str(each)) for each in objectives)
         self.n_trials = check_int("hydra.sweeper.n_trials", n_trials)
         self.n_jobs = check_int("hydra.sweeper.n_jobs", n_jobs)

@@ -36,7 +36,7 @@ def load_launcher(context: HydraContext, task_function: TaskFunction, config: Di
     except (ImportError, RuntimeError) as error:
         if "nknown plugin" not in str(error) and "PLUGIN INSTALLED" not in str(error):
             raise
-        extra = f"; pip install 'vae[{EXTRAS[name]}]'" if name in EXTRAS else ""
+        extra = f"; pip install -e '.[{EXTRAS[name]}]'" if name in EXTRAS else ""
         raise ConfigError(f"hydra/launcher={name}: its plugin is not installed{extra}") from error
 
 
