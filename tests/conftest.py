@@ -19,6 +19,8 @@ for name in [name for name in os.environ if name.startswith(OF_THE_USER)]:
     del os.environ[name]
 # Found by the processes too, wherever this is installed or not.
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
+# Lines on progress come as time passes: which of them there are depends on the machine.
+os.environ["VAE_PROGRESS"] = "off"
 # Set before torch is imported: the models are tiny, and where test processes outnumber the cores, OpenMP's threads
 # would spend their time waiting for one another.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -20,7 +20,7 @@ from vae import load_model
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run of two epochs with everything on."""
     run = tmp_path_factory.mktemp("runs") / "finished"
-    done = run_train(*QUICK, "callback.pictures.every_n_epochs=1", f"hydra.run.dir={run}")
+    done = run_train(*QUICK, "callback.pictures.every_n_epochs=1", f"hydra.run.dir={run}", VAE_PROGRESS="on")
     assert done.returncode == 0, done.stderr
     return run, done
 
@@ -28,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 def test_it_leaves_the_whole_run_directory(finished: tuple[Path, object]) -> None:
     run, _ = finished
     names = {"samples", "reconstructions", "interpolations", "manifold", "latents"}
-    assert {p.stem for p in (run / "images").glob("*.png")} == names
+    assert {p.stem for p in (run / "images").glob("*.png")} == names | {"traversal"}
     assert {p.stem for p in (run / "images" / "epoch_0002").glob("*.png")} == names
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert len(list((run / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
@@ -47,7 +47,7 @@ def test_its_final_numbers_add_up(finished: tuple[Path, object]) -> None:
         )
     # With enough draws the importance-sampled likelihood is above the bound.
     assert -metrics["test/nll"] > metrics["test/elbo"]
-    assert metrics["test/nll_k"] == 100
+    assert metrics["test/nll_k"] == 2  # a fifth of two epochs' arithmetic is no more
     assert metrics["test/nll_stderr"] > 0
     # A continuous density has no bits.
     assert "test/bits_per_dim" not in metrics
@@ -96,7 +96,7 @@ def test_it_says_where_things_are(finished: tuple[Path, subprocess.CompletedProc
     assert "log p(x) ≥ elbo" in done.stdout
     page = (run / "run.html").read_text()
     assert '"state": "done"' in page
-    assert page.count("data:image/webp") == 4 * len(list((run / "images").glob("*.png")))
+    assert page.count("data:image/webp") == len(list((run / "images").rglob("*.png")))
 
 
 def test_load_model_gives_the_trained_model(finished: tuple[Path, object]) -> None:
@@ -136,7 +136,7 @@ def test_resume_gives_the_weights_of_an_uninterrupted_run(finished: tuple[Path, 
     run = tmp_path / "interrupted"
     assert run_train(*QUICK, "trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={run}").returncode == 0
     (run / "metrics.json").unlink()
-    resumed = run_train(f"resume={run}", "trainer.max_epochs=2")
+    resumed = run_train(f"resume={run}", "trainer.max_epochs=2", VAE_PROGRESS="on")
     assert resumed.returncode == 0, resumed.stderr
     assert "epoch 1/" not in resumed.stdout
     for name, value in weights_of(finished[0]).items():

@@ -18,13 +18,14 @@ def evaluate(config: "DictConfig") -> None:
     from vae.command.distributed import children_run_this_command
     from vae.evaluation.evaluate_run import evaluate_run, find_runs
     from vae.evaluation.presentation import print_report, save, save_comparison
+    from vae.progress import through
 
     if config.get("data") is not None and config.paths.data is None:
         config.paths.data = "data"
     OmegaConf.resolve(config)
     runs, results, failed = find_runs(config.run), [], list[str]()
     with children_run_this_command():
-        for run in runs:
+        for run in through(runs, "evaluating", len(runs)):
             try:
                 results.append(evaluate_run(run, config))
             except ConfigError as error:

@@ -12,7 +12,7 @@ from vae.bound.importance import LogMarginal
 from vae.metric.active_units import ActiveUnits, collapse_warning
 from vae.metric.aggregate_posterior import AggregatePosterior
 from vae.metric.bound import Bound
-from vae.metric.nll import NLL
+from vae.metric.nll import NLL, quick_k
 from vae.metric.probe import Probe
 from vae.metric.rate_per_latent import RatePerLatent, mean_rates
 from vae.model import LatentModel
@@ -156,3 +156,26 @@ def test_the_rate_of_each_latent_where_there_is_no_closed_form_is_that_of_its_mo
     torch.testing.assert_close(exact, kl_divergence(q.base_dist, Normal(0.0, 1.0)).mean(0))
     full = MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.stddev))
     torch.testing.assert_close(mean_rates(model, full), exact, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "k"),
+    [
+        (60 * 1216, 360, 100),  # the default run: at most a hundred
+        (2 * 54_912, 10_000, 5),  # two epochs of MNIST
+        (60 * 54_912, 10_000, 100),
+        (1216, 360, 2),
+        (100, 10_000, 1),
+    ],
+)
+def test_the_quick_nll_costs_a_fifth_of_the_training_at_most(trained: int, tested: int, k: int) -> None:
+    assert quick_k(trained, tested) == k
+    assert k == 1 or tested * k <= 3 * trained / 5
+
+
+def test_a_metric_whose_draws_are_chosen_late_estimates_as_one_that_knew_them() -> None:
+    model, x = model_with_live_latents(3, 5), torch.rand(8, *SHAPE)
+    late, early = NLL(sizes_of(model), "auto"), NLL(sizes_of(model), 20)
+    late._draw(20)
+    assert measured(late, model, x, 4) == measured(early, model, x, 4)
+    assert NLL(sizes_of(model), "auto").k == 100

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """Start train.py in a process group of its own, as a terminal does, with a terminal's Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, TRAIN, *arguments],
-        env=user_environment(PYTHONPATH=PROBED),
+        env=user_environment(PYTHONPATH=PROBED, VAE_PROGRESS="on"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -118,9 +119,9 @@ def test_ctrl_c_ends_the_whole_sweep_with_a_report_and_it_goes_on(launcher: str,
     states = {row["status"] for row in summary_of(path).values()}
     assert states <= {"interrupted", "waiting", "done"}
     assert "interrupted" in states
-    again = run_train(f"resume={path}")
+    again = run_train(f"resume={path}", VAE_PROGRESS="on")
     assert again.returncode == 0, again.stdout + again.stderr
     assert all((row["status"], row["epochs"]) == ("done", "60") for row in summary_of(path).values())
     # It went on where it stopped.
-    assert sum("epoch 1/60" in (path / name / "output.log").read_text() for name in folders_of(path)) == 2
-    assert all((path / name / "output.log").read_text().count("epoch 1/60") == 1 for name in folders_of(path))
+    logs = [(path / name / "output.log").read_text() for name in folders_of(path)]
+    assert [len(re.findall("^epoch 1/60 ", log, re.MULTILINE)) for log in logs] == [1, 1]

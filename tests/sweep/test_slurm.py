@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def cluster(tmp_path: Path) -> dict[str, str]:
     folder.mkdir()
     commands.mkdir()
     install(commands)
-    return {"PATH": f"{commands}:{os.environ['PATH']}", "FAKE_SLURM": str(folder)}
+    return {"PATH": f"{commands}:{os.environ['PATH']}", "FAKE_SLURM": str(folder), "VAE_PROGRESS": "on"}
 
 
 def script_of(cluster: dict[str, str]) -> list[str]:
@@ -74,7 +75,8 @@ def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(cluster: dict[str, 
     assert process.returncode == 0, out + err
     assert [file.name for file in Path(cluster["FAKE_SLURM"]).glob("requeue-*")] == ["requeue-4711_0"]
     assert json.loads((path / "seed=0" / "job.json").read_text())["attempts"] == 2
-    assert (path / "seed=0" / "output.log").read_text().count("epoch 1/30") == 1
+    log = (path / "seed=0" / "output.log").read_text()
+    assert len(re.findall("^epoch 1/30 ", log, re.MULTILINE)) == 1
     assert run_train(*grid, f"hydra.sweep.dir={basic}").returncode == 0
     assert summary_of(path) == summary_of(basic)
 

@@ -10,7 +10,6 @@ from lightning import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
-from vae.callback.progress import Progress
 from vae.checks import ConfigError
 from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
@@ -145,24 +144,6 @@ def test_large_batches_are_taken_one_by_one(composed: Composed) -> None:
 def test_no_number_of_steps(asked: int | str, composed: Composed) -> None:
     with pytest.raises(ConfigError, match=f"steps_at_once={asked}"):
         steps_at_once(build_trainer(composed(*QUICK)), asked, pixels=64)
-
-
-def test_the_bar_counts_steps(composed: Composed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    seen: list[tuple[int, int]] = []
-
-    class Noting(Progress):
-        def on_train_batch_end(self, trainer: Trainer, *arguments: object) -> None:  # type: ignore[override]
-            super().on_train_batch_end(trainer, *arguments)  # type: ignore[arg-type]
-            seen.append((self.train_progress_bar.n, int(self.train_progress_bar.total)))
-
-    config = composed(*QUICK, "steps_at_once=4", "trainer.max_epochs=1")
-    data = instantiate(config.data)
-    trainer = build_trainer(config)
-    module = build_module(config, data, trainer)
-    trainer.callbacks.append(Noting(refresh_rate=3))  # type: ignore[attr-defined]
-    trainer.fit(module, data)
-    assert seen == [(4, 19), (8, 19), (12, 19), (16, 19), (19, 19)]
 
 
 class Counter(Callback):

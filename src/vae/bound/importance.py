@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 
 from vae.bound.allocation import keep_freed_memory
 from vae.bound.terms import LatentVariableModel
+from vae.progress import advance
 
 ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 """Decoder outputs that are in memory at a time: on a CPU what its caches hold, on a GPU what keeps it busy."""
@@ -83,6 +84,7 @@ class RunningWeights:
     def add(self, log_w: Float[Tensor, "K B"]) -> None:
         """Add the log-weights of K further draws."""
         self.k += len(log_w)
+        advance(log_w.numel())
         largest = torch.maximum(self._log_largest, log_w.amax(0))
         shrunk = (self._log_largest - largest).exp()
         w = (log_w - largest).exp_()

@@ -11,23 +11,36 @@ from torch import Tensor
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
+from vae.metric.rate_per_latent import mean_rates
 from vae.model import LatentModel
 from vae.picture.figure import save_figure, save_latent_scatter
 from vae.picture.latent_walk import images_at
 from vae.picture.sheet import (
+    Sheet,
     interpolation_sheet,
     manifold_sheet,
     reconstructions_sheet,
     samples_sheet,
     seen_by_encoder,
+    traversal_sheet,
 )
+from vae.prior.fitted_density import fit_density
+from vae.progress import task
 from vae.random import generator
+
+LARGE = 16
+"""Latents from which on samples are drawn from a fitted density, too.
+
+In many dimensions nearly all of N(0, I) lies where hardly an image was encoded, so that samples from it are worse
+than the model is (Ghosh et al. 2020, section 4; Dai & Wipf 2019).
+"""
 
 
 class Pictures(Callback):
     """Reconstructions, samples from the prior, interpolations and, for D = 2, the manifold and the latents.
 
-    The final ones, of the best checkpoint on test images, are PNGs in `folder`; those on the way, on
+    At the end also a traversal, and of many latents, or of an autoencoder, samples from a density that is fitted
+    to the codes. The final ones, of the best checkpoint on test images, are PNGs in `folder`; those on the way, on
     validation images, in `folder/epoch_<n>`, where epoch 0 is before training. All also go to W&B. Images and
     noise are the same each time, so that pictures may be compared over epochs and runs.
 
@@ -57,9 +70,12 @@ class Pictures(Callback):
 
     @torch.no_grad()
     def _draw(self, trainer: Trainer, module: LightningModule, split: str, epoch: int | None) -> None:
-        """Draw all pictures of an epoch, or with None the final ones."""
-        if not trainer.is_global_zero:
-            return
+        """Draw all pictures of an epoch, or with None the final ones, in the first process."""
+        if trainer.is_global_zero:
+            with task("drawing pictures"):
+                self._draw_all(trainer, module, split, epoch)
+
+    def _draw_all(self, trainer: Trainer, module: LightningModule, split: str, epoch: int | None) -> None:
         model, data = module.model, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, LatentModel)
         assert isinstance(data, ImageDataModule)
@@ -77,6 +93,8 @@ class Pictures(Callback):
             sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
         if model.latent_size == 2:
             sheets["manifold"] = manifold_sheet(model)
+        if epoch is None:
+            sheets |= self._final_sheets(model, data, module.corruption)  # type: ignore[arg-type]
         files = {name: folder / f"{name}.png" for name in sheets}
         for name, sheet in sheets.items():
             save_figure(files[name], sheet)
@@ -86,6 +104,24 @@ class Pictures(Callback):
             mean = torch.cat([model.encode(part.to(model.device)).mean for part in x.split(500)])
             save_latent_scatter(files["latents"], mean, labels, f"Posterior means of {what}{when}")
         self._send(trainer, split, files)
+
+    def _final_sheets(
+        self, model: LatentModel, data: ImageDataModule, corruption: torch.nn.Module
+    ) -> dict[str, Sheet]:
+        """What is drawn of the final model only, as it takes more than a moment."""
+        x = data.images("test", 500)[0].to(model.device)
+        seen = seen_by_encoder(corruption, x, self.seed)
+        q = model.encode(x if seen is None else seen)
+        sheets = {"traversal": traversal_sheet(model, q.mean[0], mean_rates(model, q).cpu())}
+        if model.latent_size < LARGE and getattr(model.posterior, "has_density", True):
+            return sheets
+        images = data.images("train", 5000)[0]
+        density = fit_density(model, images, min(10, len(images)), seed=self.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(generator("pictures", self.seed).get_state())
+            codes = density(model.encode).sample(torch.Size((64,)))
+        title = "Samples from a density fitted to the codes of training images"
+        return sheets | {"samples_density": samples_sheet(images_at(model, codes), title)}
 
     def _prior_codes(self, model: LatentModel) -> Float[Tensor, "N D"]:
         with torch.random.fork_rng(devices=[]):

@@ -24,8 +24,13 @@ from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
 from vae.command.interruption import Interrupted
 from vae.command.override import override
 from vae.paths import CONF, TRAIN
+from vae.progress import shown
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+
+
+def _is_first_rank() -> bool:
+    return os.environ.get("SLURM_PROCID", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _in_first_rank(value: str) -> str | None:
@@ -49,8 +54,16 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     the environment variable HYDRA_FULL_ERROR=1 brings the traceback instead.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        @functools.wraps(task)
+    def decorate(given: Task) -> Callable[[], None]:
+        @functools.wraps(given)
+        def task(config: DictConfig) -> float | None:
+            # What other commands print on stdout is for programs, too; those that reproduce starts show their own.
+            if not _is_first_rank() or config_name == "reproduce":
+                return given(config)
+            with shown(sys.stdout if config_name == "train" else None):
+                return given(config)
+
+        @functools.wraps(given)
         def job(config: DictConfig) -> float | None:
             quiet_libraries()
             if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -67,7 +80,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
-        @functools.wraps(task)
+        @functools.wraps(given)
         def run() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a σ

@@ -3,19 +3,18 @@
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.progress import Progress
 
 from vae.checks import ConfigError, check_choice
 from vae.data.cache_file import CachedImages, CacheWriter, DamagedCacheError, open_cache
 from vae.data.decode import BadImageError, Transform
 from vae.data.decode_all import decode_all
 from vae.data.image_files import ImageFiles
+from vae.progress import task
 
 
 class ImageCache:
@@ -107,7 +106,8 @@ class ImageCache:
         """
         shape = (self.transform.channels, self.transform.height, self.transform.width)
         bad: dict[int, tuple[str, str]] = {}
-        with partial.open("wb") as file, _progress(len(self.files), self.path) as advance:
+        count, started = len(self.files), time.monotonic()
+        with partial.open("wb") as file, task(f"decoding {count:,} images", count) as decoding:
             writer = CacheWriter(file, shape, self.key)
             writer.reserve(len(self.files))
             for position, image in decode_all(self.files, self.transform):
@@ -115,9 +115,11 @@ class ImageCache:
                     bad[position] = (self.files.names[position], str(image))
                 else:
                     writer.append(image)
-                advance()
+                decoding.advance()
             self._judge(list(bad.values()), quietly=True)
-            writer.finish(len(self.files), bad)
+            writer.finish(count, bad)
+        seconds = time.monotonic() - started
+        _say(f"decoded {count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
 
     def _judge(self, bad: Sequence[tuple[str, str]], quietly: bool = False) -> None:
         """Refuse bad images, or say that they are left out."""
@@ -142,19 +144,3 @@ class ImageCache:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(count: int, path: Path) -> Iterator[Callable[[], None]]:
-    """A function to call for each decoded image: a bar on a terminal; elsewhere a line before and one after."""
-    console = Console(stderr=True)
-    started = time.monotonic()
-    if console.is_terminal:
-        with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-            task = bar.add_task(f"Decoding {count:,} images", total=count)
-            yield lambda: bar.advance(task)
-    else:
-        _say(f"decoding {count:,} images into {path}")
-        yield lambda: None
-    seconds = time.monotonic() - started
-    _say(f"decoded {count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")

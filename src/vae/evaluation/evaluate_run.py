@@ -10,6 +10,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, open_dict
 from torchmetrics import Metric
 
+from vae.callback.training_progress import TrainingProgress
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data import ImageDataModule
 from vae.evaluation.cost import measure_cost
@@ -135,6 +136,7 @@ def evaluating_trainer(config: DictConfig) -> Trainer:
     """Lightning's Trainer for a test loop that logs nothing by itself."""
     return Trainer(
         **config.trainer,
+        callbacks=[TrainingProgress()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -12,6 +12,7 @@ from vae.checks import ConfigError
 from vae.data import ImageDataModule
 from vae.data.batches import Draw, TrainBatches
 from vae.feature.network import Classifier
+from vae.progress import through
 
 BATCH = 128
 
@@ -32,7 +33,7 @@ def train_classifier(data: ImageDataModule, steps: int, lr: float, seed: int) ->
         network = Classifier(data.image_shape, _outputs(targets)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for draw in islice(_draws(len(training), seed), steps):
+    for draw in through(islice(_draws(len(training), seed), steps), "training a classifier", steps):
         batch, target = training.batch(draw), targets[draw.positions].to(device)
         logits = network.logits(data.to_x(batch.image.to(device)))
         loss = (

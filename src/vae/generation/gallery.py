@@ -37,6 +37,7 @@ from vae.picture.sheet import (
     seen_by_encoder,
     traversal_sheet,
 )
+from vae.progress import task
 from vae.random import generator
 from vae.run.directory import RunDirectory
 from vae.trained.attribute import direction
@@ -100,7 +101,9 @@ class Gallery:
         ways: dict[str, Callable[[], Iterator[Path]]] = {name: getattr(self, name) for name in PICTURES}
         for name in self.wanted():
             try:
-                yield from ways[name]()
+                with task(f"drawing {name}"):
+                    paths = list(ways[name]())
+                yield from paths
             except ConfigError as error:
                 if self.config.picture != "all":
                     raise

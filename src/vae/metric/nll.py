@@ -8,10 +8,14 @@ from torch import Tensor
 
 from vae.bound.importance import stages
 from vae.checks import ConfigError, check_int
+from vae.data import ImageDataModule
 from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage, standard_error
+from vae.progress import task
 from vae.random import draw_key, set_draws
 
+MOST = 100
+"""Draws that `k=auto` takes at most."""
 POOR = 0.1
 """An image counts as poorly estimated where its ESS is below this part of the median ESS."""
 
@@ -32,21 +36,35 @@ class NLL(PerImage):
 
     Args:
         sizes: of the model.
-        k: draws of z for each image.
+        k: draws of z for each image, or `auto` for as many as cost a fifth of the training at most, see `quick_k`.
         chunk: draws that are decoded at a time, or `auto` for what fits in little memory.
     """
 
-    def __init__(self, sizes: Sizes, k: int, chunk: int | str = "auto"):
-        noted = stages(check_int("metric.test.nll.k", k))
-        super().__init__(estimates=torch.empty(0, 2 + len(noted), dtype=torch.float64))
-        self.sizes, self.k, self.stages, self.chunk = sizes, k, noted, _check_chunk(chunk)
+    def __init__(self, sizes: Sizes, k: int | str, chunk: int | str = "auto"):
+        super().__init__(estimates=torch.empty(0))
+        self.sizes, self.chunk, self.chooses = sizes, _check_chunk(chunk), k == "auto"
+        self._draw(MOST if k == "auto" else check_int("metric.test.nll.k", k))
+
+    def _draw(self, k: int) -> None:
+        """From now on take k draws."""
+        self.k, self.stages = k, stages(k)
+        self.empty["estimates"] = torch.empty(0, 2 + len(self.stages), dtype=torch.float64)
+        self.reset()
+
+    def take_data(self, data: ImageDataModule) -> None:
+        """With `k=auto`, choose k by how long the model was trained."""
+        if self.chooses and data.trainer is not None and data.trainer.global_step:
+            steps = data.trainer.global_step * data.trainer.accumulate_grad_batches
+            trained = steps * min(data.batch_size, len(data.subsets["train"]))
+            self._draw(quick_k(trained, len(data.subsets[data.tested_split])))
 
     def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
         if not self.sizes.has_density:
             return
         set_draws(draw_key("nll", batch.key), batch.x.device)
-        estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q)
+        with task(f"nll from {self.k:,} draws", len(batch.x) * self.k):
+            estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q)
         nll = [-estimate.convergence[k] for k in self.stages]
         self.add(batch.first, estimates=torch.stack([estimate.stderr, estimate.ess, *nll], 1))
 
@@ -68,6 +86,21 @@ class NLL(PerImage):
             values["nll_bits_per_dim"] = nll.mean() / (prod(self.sizes.image_shape) * math.log(2))
         pairs = zip(self.stages[:-1], convergence, strict=False)
         return values | {f"nll_at_{k}": at_k.mean() for k, at_k in pairs}
+
+
+def quick_k(trained: int, tested: int) -> int:
+    """The largest of 1, 2, 5, 10, 20, 50 and 100 draws that take a fifth of the training's arithmetic at most.
+
+    A training step costs three times its forward pass, and a draw no more than a forward pass. So the number
+    follows from sizes alone, is the same for all models that are trained equally long on the same images, whatever
+    the machine, and stands beside the estimate as `nll_k`.
+
+    Args:
+        trained: images that the training has seen, each as often as it was seen.
+        tested: images whose likelihood is estimated.
+    """
+    allowed = 3 * trained / 5 / max(tested, 1)
+    return max((k for k in (1, 2, 5, 10, 20, 50, MOST) if k <= allowed), default=1)
 
 
 def _check_chunk(chunk: int | str) -> int | None:

@@ -142,13 +142,24 @@ def pictures(folder: Path) -> list[dict[str, Any]]:
         kept = [*kept[:1], *kept[1:][::-1][::2][::-1]] if len(kept) > 2 else []
 
 
+WORDS = {
+    "samples_density": "In many dimensions nearly all of the prior lies where hardly an image was encoded, so that"
+    " samples from it look worse than the model is. Here z is from a mixture of Gaussians that is fitted to the"
+    " codes of training images, as with python -m vae.sample source=density.",
+    "traversal": "Each row moves one latent and leaves the others: what that latent is about.",
+    "manifold": "The whole latent space, each part as large as its probability.",
+    "latents": "A point for each image, where its posterior has its mean.",
+}
+"""What is said below a kind of picture."""
+
+
 def _frames(folder: Path, name: str, epochs: list[Path]) -> dict[str, Any]:
     places = [(int(path.name.removeprefix("epoch_")), path / f"{name}.png") for path in epochs]
     files: list[tuple[int | None, Path]] = [*places, (None, folder / f"{name}.png")]
     frames = [
         {"epoch": epoch} | _picture(path, path.stat().st_mtime_ns) for epoch, path in files if path.is_file()
     ]
-    return {"name": name, "frames": frames}
+    return {"name": name, "frames": frames, "word": WORDS.get(name)}
 
 
 @lru_cache(maxsize=256)

@@ -52,13 +52,16 @@ def bound_sentence(metrics: Mapping[str, float | None]) -> str | None:
     first = f"log p(x) ≥ elbo = {elbo:.4g} nats per image, a mean over the test images"
     if nll is None or not isfinite(nll):
         return first + "."
-    k, ess = metrics.get("test/nll_k") or nan, metrics.get("test/nll_ess") or inf
-    # In expectation the estimate of log p(x) is below it, so that the gap is at least what it says.
-    how = "at least" if ess < 2 <= k else "about"
     return (
-        f"{first}; nll, from {k:g} draws of z per image, says that log p(x) is about {-nll:.4g}:"
-        f" the gap KL(q(z|x)‖p(z|x)) is {how} {max(-nll - elbo, 0):.2g} nats."
+        f"{first}; nll, from {metrics.get('test/nll_k') or 0:g} draws of z per image, says that log p(x) is about"
+        f" {-nll:.4g}: the gap KL(q(z|x)‖p(z|x)) is {_gap(elbo, nll, metrics)} nats."
     )
+
+
+def _gap(elbo: float, nll: float, metrics: Mapping[str, float | None]) -> str:
+    """How far the bound is below log p(x), of which the estimate falls short itself where one draw carries it."""
+    k, ess = metrics.get("test/nll_k") or nan, metrics.get("test/nll_ess") or inf
+    return f"{'at least' if ess < 2 <= k else 'about'} {max(-nll - elbo, 0):.2g}"
 
 
 def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
@@ -67,8 +70,10 @@ def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
     # An autoencoder has no bound: its rate is infinite.
     numbers = [f"{name} {metrics[name]:.4g}" for name in names if isfinite(metrics.get(name, nan))][:2]
     lines = [f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)"]
-    if (sentence := bound_sentence(metrics)) is not None:
-        lines.append(f"  {sentence}")
+    elbo, nll = metrics.get("test/elbo", nan), metrics.get("test/nll", nan)
+    if isfinite(elbo) and isfinite(nll):
+        gap = f"nll, from {metrics.get('test/nll_k', 0):g} draws, says the gap is {_gap(elbo, nll, metrics)} nats"
+        lines.append(f"  gap       log p(x) ≥ elbo; {gap}")
     if (warning := collapse_warning(metrics.get("test/active_units"), metrics.get("test/rate"))) is not None:
         lines.append(f"  warning   {warning}")
     there = {

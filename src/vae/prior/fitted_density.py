@@ -10,6 +10,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily, Mu
 
 from vae.checks import ConfigError, check_choice, check_int
 from vae.prior.prior import Prior
+from vae.progress import task
 
 
 class FittedDensity(Prior):
@@ -93,7 +94,9 @@ def fit_density(
         torch.manual_seed(seed)
         posteriors = (model.encode(x.to(model.device)) for x in images.split(512))
         z = torch.cat([q.mean if of == "means" else q.sample() for q in posteriors]).cpu().double()
-    fit = GaussianMixture(components, covariance_type="full", reg_covar=1e-6, random_state=seed).fit(z.numpy())
+    with task(f"fitting {components} Gaussians to the codes of {len(z):,} images"):
+        mixture = GaussianMixture(components, covariance_type="full", reg_covar=1e-6, random_state=seed)
+        fit = mixture.fit(z.numpy())
     covariance = torch.from_numpy(fit.covariances_)
     parts = (torch.from_numpy(fit.weights_), torch.from_numpy(fit.means_), torch.linalg.cholesky(covariance))
     return FittedDensity(*(part.float() for part in parts)).to(model.device)

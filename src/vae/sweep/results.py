@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vae.paths import TRAIN
+from vae.progress import duration
 from vae.run.files import write_atomically
 from vae.sweep.comparable import scored, winners
 from vae.sweep.directory import SweepDirectory
-from vae.sweep.status_line import counted, duration
+from vae.sweep.status_line import counted
 
 SPLITS = ("test", "val", "train")
 

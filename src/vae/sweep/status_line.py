@@ -1,6 +1,5 @@
 """The live line of a sweep."""
 
-import math
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import TextIO
 
 from vae.metric.definition import Scored
+from vae.progress import duration
 from vae.sweep.comparable import may_differ, scored_by
 from vae.sweep.directory import STATES, State, SweepDirectory
 from vae.sweep.plan import Job
@@ -111,13 +111,3 @@ def counted(states: Iterable[str]) -> str:
     """Such as `4 done, 2 waiting`."""
     counts = Counter(states)
     return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-
-
-def duration(seconds: float) -> str:
-    """Such as 9 s, 3 min, 2 h 5 min; a dash for what is unknown."""
-    if not math.isfinite(seconds):
-        return "–"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -7,6 +7,7 @@ from torch import Tensor
 from vae.checks import ConfigError, check_choice
 from vae.data import ImageDataModule
 from vae.model import LatentModel
+from vae.progress import through
 
 
 @torch.no_grad()
@@ -44,5 +45,5 @@ def difference_of_means(z: Float[Tensor, "N D"], has_it: Bool[Tensor, " N"]) -> 
 @torch.no_grad()
 def latents(model: LatentModel, data: ImageDataModule, split: str, count: int) -> Float[Tensor, "N D"]:
     """E[z|x] of the first `count` images of a split, a batch at a time."""
-    x = data.batches(split, count)
-    return torch.cat([model.encode(batch.to(model.device)).mean for batch in x])
+    batches = through(data.batches(split, count), "encoding", -(-count // 512))
+    return torch.cat([model.encode(x.to(model.device)).mean for x in batches])

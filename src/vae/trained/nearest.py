@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae.data import ImageDataModule
+from vae.progress import through
 
 
 @torch.no_grad()
@@ -23,7 +24,8 @@ def nearest(
     size = len(data.subsets["train"])
     best = torch.full((len(flat), 0), torch.inf)
     kept = torch.empty(len(flat), 0, *images.shape[1:])
-    for x in data.batches("train", size, batch_size):
+    batches = data.batches("train", size, batch_size)
+    for x in through(batches, "comparing with the training images", -(-size // batch_size)):
         distances = torch.cat([best, torch.cdist(flat, x.flatten(1)) / flat.shape[1] ** 0.5], 1)
         best, order = distances.topk(min(neighbors, distances.shape[1]), largest=False)
         kept = _gather(kept, x, order)

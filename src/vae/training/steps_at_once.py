@@ -14,7 +14,6 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from vae.callback.progress import Progress
 from vae.checks import ConfigError, check_int
 from vae.data import Batch, BatchGroup
 from vae.internals import checkpoints_between_epochs, count_steps, steps_in_checkpoint
@@ -125,8 +124,6 @@ def _obstacles(trainer: Trainer) -> Iterator[str]:
 
 
 def _listens(callback: Callback) -> bool:
-    if isinstance(callback, Progress):
-        return False
     if isinstance(callback, ModelCheckpoint):
         return checkpoints_between_epochs(callback)
     return any(is_overridden(hook, callback, parent=Callback) for hook in BETWEEN_STEPS)
