@@ -1,4 +1,4 @@
-"""Where Hydra looks for sweepers: it accepts only those of the package `hydra_plugins`.
+"""Where Hydra looks for sweepers and launchers: it accepts only those of the package `hydra_plugins`.
 
 Hydra imports this at every start, so it imports nothing heavy.
 """
@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from vae.sweep.adaptive import OptunaSweep
 from vae.sweep.devices import gpus_per_job, jobs_at_once
+from vae.sweep.stacked import StackedLauncher
 from vae.sweep.sweeper import GridSweep
 
 # Of the launchers' configs. Only asked by those that need it: the answer may need torch.
@@ -20,3 +21,7 @@ class Grid(GridSweep):
 
 class Optuna(OptunaSweep):
     """`hydra/sweeper=optuna`."""
+
+
+class Stacked(StackedLauncher):
+    """`hydra/launcher=stacked`."""

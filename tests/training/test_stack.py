@@ -128,7 +128,9 @@ def test_a_stack_goes_on_from_the_states_of_its_members(composed: Composed, floa
 def test_gradients_are_clipped_run_by_run(composed: Composed, float64: None) -> None:
     together = modules(composed, ALIKE["σ"])
     alone = copy.deepcopy(together)
-    stack = StackedRuns(together, [run.optimizer(run.parameters()) for run in together], clip=0.5)
+    for run in together:
+        run.clip = 0.5
+    stack = StackedRuns(together, [run.optimizer(run.parameters()) for run in together])
     x, drawn = torch.rand(4, 1, 8, 8), noises(alone, 0, 4)
     norms = []
     for run, noise in zip(alone, drawn, strict=True):
@@ -190,7 +192,7 @@ def test_whole_trainings_leave_what_each_would_leave_alone(composed: Composed, t
     common = ["trainer.max_epochs=3", "trainer.log_every_n_steps=7", "callback.watch.every_n_epochs=1"]
     alone = [fitted(composed, tmp_path / f"alone{n}", *common, *own) for n, own in enumerate(MEMBERS)]
     tasks = [lambda n=n: fitted(composed, tmp_path / f"{n}", *common, *MEMBERS[n]) for n in range(len(MEMBERS))]
-    together = Meeting().run(tasks)
+    together = Meeting([""] * len(tasks)).run(tasks)
     for n, (one, other) in enumerate(zip(alone, together, strict=True)):
         assert isinstance(other, VAEModule), other
         torch.testing.assert_close(other.state_dict(), one.state_dict(), rtol=1e-4, atol=1e-5)
@@ -209,7 +211,7 @@ def test_one_that_diverges_or_stops_early_touches_no_other(composed: Composed, t
     own = [["seed=3"], ["likelihood.sigma=1e-30"], ["trainer.max_epochs=1"]]
     alone = [fitted(composed, tmp_path / f"alone{n}", *common, *own[n]) for n in (0, 2)]
     tasks = [lambda n=n: fitted(composed, tmp_path / f"{n}", *common, *own[n]) for n in range(3)]
-    first, diverged, short = Meeting().run(tasks)
+    first, diverged, short = Meeting([""] * len(tasks)).run(tasks)
     assert isinstance(diverged, FloatingPointError)
     assert "the training has diverged at step 1 (epoch 1, batch 0)" in str(diverged)
     assert "σ 1e-30" in str(diverged)
@@ -224,7 +226,7 @@ def test_members_that_are_behind_catch_up(composed: Composed, tmp_path: Path) ->
     fitted(composed, tmp_path / "0", "trainer.max_epochs=1", "seed=0")
 
     tasks = [lambda n=n: fitted(composed, tmp_path / f"{n}", "trainer.max_epochs=3", f"seed={n}") for n in (0, 1)]
-    together = Meeting().run(tasks)
+    together = Meeting([""] * len(tasks)).run(tasks)
     for one, other in zip(whole, together, strict=True):
         assert isinstance(other, VAEModule), other
         torch.testing.assert_close(other.state_dict(), one.state_dict(), rtol=1e-4, atol=1e-5)
@@ -240,7 +242,7 @@ def test_an_interruption_ends_every_member(composed: Composed, tmp_path: Path) -
             ended.append(f"{n}")
             raise
 
-    meeting = Meeting()
+    meeting = Meeting([""] * 3)
 
     def interrupted(*arguments: object) -> None:
         raise Interrupted(signal.SIGTERM)

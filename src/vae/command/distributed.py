@@ -21,9 +21,13 @@ def is_child() -> bool:
     return CHILD in os.environ
 
 
-def end_with_parent() -> None:
-    """In a further rank, end when the process that started it does, however and however early that ends."""
-    parent = int(os.environ[CHILD])
+def end_with_parent(parent: int | None = None) -> None:
+    """End when the process that started this one does, however and however early that ends.
+
+    Args:
+        parent: that process; None in a further rank, which knows it.
+    """
+    parent = int(os.environ[CHILD]) if parent is None else parent
 
     def watch() -> None:
         while os.getppid() == parent:

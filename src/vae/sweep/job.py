@@ -52,7 +52,7 @@ class RecordedTask:
         attempt = Attempt(hydra.runtime.output_dir, config, launcher, hydra.overrides.task)
         if started_by_scheduler() and os.environ["SLURM_PROCID"] != "0":
             return self._follow(attempt)
-        with _output_to(attempt.job.log):
+        with output_to(attempt.job.log):
             try:
                 with attempt:
                     if not attempt.over:
@@ -211,7 +211,8 @@ def _train_apart(attempt: Attempt) -> None:
 
 
 @contextmanager
-def _output_to(path: Path) -> Iterator[None]:
+def output_to(path: Path) -> Iterator[None]:
+    """Inside, what is printed goes to the end of a file."""
     with path.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         yield
 

@@ -23,11 +23,12 @@ from vae.model import LatentModel
 from vae.objective.objective import Objective
 from vae.run.checkpoint import SealedCheckpoints
 from vae.training.combination import check_combination
-from vae.training.execution import Execution, ScaledGradients, compile_mode, set_network_type
+from vae.training.execution import CUDA_GRAPH, Execution, ScaledGradients, compile_mode, set_network_type
 from vae.training.initialization import initialize
-from vae.training.meeting import Stacked, current_meeting
+from vae.training.meeting import Alone, Stacked, current_meeting
 from vae.training.module import VAEModule
-from vae.training.steps_at_once import StepsAtOnce, steps_at_once
+from vae.training.stack import obstacle
+from vae.training.steps_at_once import StepsAtOnce, obstacles, steps_at_once
 
 ORDINARY = 2048
 """The largest whole number of a model's config up to which nobody need ask whether there is memory for it."""
@@ -70,10 +71,11 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     _check_step(objective, min(data.batch_size, 1000), model.likelihood.param_shape)
     set_network_type(model, str(config.trainer.precision))
     sizes = sizes_of(model, data)
-    if trainer is not None:
-        data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels)
     skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
-    return _module_class(data)(
+    module_class, clip = _module_class(config, model, objective, data, trainer) if trainer else VAEModule, None
+    if isinstance(module_class, partial):
+        clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None  # type: ignore[union-attr]
+    return module_class(
         model=model,
         objective=objective,
         corruption=instantiate(config.corruption),
@@ -88,14 +90,31 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
         ),
         start_from_mean=check_bool("start_from_mean", config.start_from_mean),
         skip_limit=check_int("on_nan_limit", config.on_nan_limit, minimum=0) if skips else None,
+        clip=clip,
     )
 
 
-def _module_class(data: ImageDataModule) -> Callable[..., VAEModule]:
-    """How the steps are taken: one by one, several at once, or together with the other members of a stack."""
-    meeting = current_meeting()
-    if meeting is not None:
-        return partial(Stacked, meeting)
+def _module_class(
+    config: DictConfig, model: LatentModel, objective: Objective, data: ImageDataModule, trainer: Trainer
+) -> Callable[..., VAEModule]:
+    """How the steps are taken: one by one, several at once, together with a stack's other members, or as a graph.
+
+    Raises:
+        ConfigError: they are to be a CUDA graph and cannot.
+    """
+    meeting, graph = current_meeting(), compile_mode(config.compile) == CUDA_GRAPH
+    if meeting is not None or graph:
+        why = obstacle(model, objective) or next(obstacles(trainer, clipped=True), None)
+        why = "on_nan=skip looks at each step" if config.on_nan == "skip" and why is None else why
+        if graph and trainer.strategy.root_device.type != "cuda":
+            raise ConfigError(f"compile.mode={CUDA_GRAPH}: needs a GPU")
+        if why is None:
+            data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels, clipped=True)
+            return partial(Stacked, meeting or Alone())
+        if graph:
+            raise ConfigError(f"compile.mode={CUDA_GRAPH}: cannot be, as {why}")
+        print(f"hydra/launcher=stacked: this job is trained by itself: {why}")
+    data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels)
     return VAEModule if data.steps_at_once == 1 else StepsAtOnce
 
 

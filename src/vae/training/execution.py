@@ -17,7 +17,9 @@ from vae.checks import ConfigError, check_choice
 from vae.model import LatentModel
 from vae.objective.objective import Objective
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+CUDA_GRAPH = "cuda-graph"
+"""The whole step, optimiser included, as one CUDA graph; the other modes are torch.compile's."""
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", CUDA_GRAPH)
 WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 NETWORK_TYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -119,8 +121,9 @@ def losses_of(losses: Losses, objective: Objective, execution: Execution) -> Los
         ConfigError: the objective cannot be compiled.
     """
     mode = execution.compile_mode
-    if mode is None:
+    if mode in (None, CUDA_GRAPH):
         return losses
+    assert mode is not None
     if objective.hooks_gradients:
         raise ConfigError("compile: must be false with objective.gradient=dreg")
     graph = torch.compile(losses, mode=mode)

@@ -5,9 +5,10 @@ goes on until its next optimiser steps are due or it ends, then it is another's 
 steps, these are taken together.
 """
 
+import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -44,18 +45,19 @@ class Meeting:
     """Runs members in turn, and takes their steps together.
 
     Args:
-        clip: the norm to which each member's gradient is clipped, see `StackedRuns`.
+        keys: for each member, what it has in common with those that it may be stacked with.
+        limit: the most members in a stack; None for as many as fit into the memory.
     """
 
-    def __init__(self, clip: float | None = None):
-        self.clip = clip
+    def __init__(self, keys: Sequence[str], limit: int | None = None):
+        self.keys, self.limit = list(keys), limit
         self.waiting: dict[int, Request] = {}
         self.shares: dict[int, Share | BaseException] = {}
         self._turns: list[threading.Semaphore] = []
         self._given_back = threading.Semaphore(0)
         self._ended: set[int] = set()
         self._own = threading.local()
-        self._runs: tuple[tuple[VAEModule, ...], StackedRuns] | None = None
+        self._stacks: dict[tuple[int, ...], StackedRuns] = {}
 
     def run(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         """The results of all tasks, whose trainings meet here; of one that raised, the exception."""
@@ -124,20 +126,45 @@ class Meeting:
             return []
         behind = min((r.module.trainer.global_step, r.steps) for r in self.waiting.values())
         due = [n for n, r in self.waiting.items() if (r.module.trainer.global_step, r.steps) == behind]
-        requests = [self.waiting.pop(number) for number in due]
-        taken = steps_together(self._stacked([r.module for r in requests]), requests)
-        for place, number in enumerate(due):
-            self.shares[number] = Share(*(values[:, place] for values in taken))
+        for members in self._cut(due):
+            requests = [self.waiting.pop(number) for number in members]
+            taken = steps_together(self._stacked(members, requests), requests)
+            for place, number in enumerate(members):
+                self.shares[number] = Share(*(values[:, place] for values in taken))
         return due
 
-    def _stacked(self, modules: list[VAEModule]) -> StackedRuns:
-        """These members' weights as one, made anew only where others were stacked before."""
-        if self._runs is None or self._runs[0] != tuple(modules):
-            if self._runs is not None:
-                self._runs[1].write_back()
-            optimizers = [module.optimizers().optimizer for module in modules]  # type: ignore[union-attr]
-            self._runs = tuple(modules), StackedRuns(modules, optimizers, self.clip)
-        return self._runs[1]
+    def _cut(self, due: Sequence[int]) -> Iterator[list[int]]:
+        """Members that may be stacked, as many at a time as are allowed or fit."""
+        for key in dict.fromkeys(self.keys[number] for number in due):
+            alike = [number for number in due if self.keys[number] == key]
+            size = self.limit or fitting(self.waiting[alike[0]].module)
+            # Equal parts, rather than full ones and a rest.
+            parts = -(-len(alike) // size)
+            for part in range(parts):
+                yield alike[part * len(alike) // parts : (part + 1) * len(alike) // parts]
+
+    def _stacked(self, members: Sequence[int], requests: Sequence[Request]) -> StackedRuns:
+        """These members' weights as one, made anew only where they were stacked with others before."""
+        if tuple(members) not in self._stacks:
+            for stacked in [stacked for stacked in self._stacks if set(stacked) & set(members)]:
+                self._stacks.pop(stacked).write_back()
+            modules = [request.module for request in requests]
+            self._stacks[tuple(members)] = StackedRuns(modules)
+        return self._stacks[tuple(members)]
+
+
+class Alone:
+    """In place of a meeting: a single run whose step is one CUDA graph."""
+
+    def __init__(self) -> None:
+        self.runs: StackedRuns | None = None
+
+    def take(self, module: VAEModule, group: BatchGroup, steps: int) -> Share:
+        """Take so many steps."""
+        if self.runs is None:
+            self.runs = StackedRuns([module])
+        taken = steps_together(self.runs, [Request(module, group, steps)])
+        return Share(*(values[:, 0] for values in taken))
 
 
 _meeting: ContextVar[Meeting | None] = ContextVar("meeting", default=None)
@@ -170,21 +197,48 @@ def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
             for part in (0, 1)
         )
         noise = drawn[streams[0]][2] if len(drawn) == 1 else torch.stack([drawn[s][2] for s in streams])
-        results.append(runs.step(x, seen, noise, torch.full((), begun + i, device=x.device)))
+        taken = runs.take(x, seen, noise, torch.full((), begun + i, device=x.device))
+        results.append(Taken(*(values.clone() for values in taken)) if runs.is_captured else taken)
     if all(r.module.trainer.is_last_batch or begun + r.steps == r.module.trainer.max_steps for r in requests):
         runs.write_back()
     return Taken(*(torch.stack(values) for values in zip(*results, strict=True)))
 
 
+def fitting(module: VAEModule) -> int:
+    """The members of a stack that fit into four fifths of the memory that is free, all of this module's size.
+
+    Each has its weights, their gradients and the two averages of Adam, and what is kept of a step for its
+    gradients: that is measured in one step, and counted twice for what is freed on the way.
+    """
+    data, kept = module.data, list[int]()
+
+    def keep(values: Tensor) -> Tensor:
+        kept.append(values.nbytes)
+        return values
+
+    weights = sum(p.nbytes for p in module.parameters())
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+        x = torch.zeros(data.batch_size, *data.image_shape, device=module.device)
+        module.forward(x, x, module.model.noise(module.objective.draws, len(x)), 0)
+    device = module.device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    return max(1, int(0.8 * free / (4 * weights + 2 * sum(kept))))
+
+
+def free_memory() -> int:
+    """Bytes of this machine's memory that no process holds, as far as the system tells."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
 class Stacked(StepsAtOnce):
-    """A VAEModule that takes its steps together with the other members of a stack.
+    """A VAEModule that takes its steps together with the other members of a stack, or as a CUDA graph.
 
     Args:
         meeting: where it takes them.
         *arguments, **options: those of `VAEModule`.
     """
 
-    def __init__(self, meeting: Meeting, *arguments: Any, **options: Any):
+    def __init__(self, meeting: Meeting | Alone, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.meeting = meeting
 
@@ -221,10 +275,13 @@ class _Context:
 
     def leave(self) -> None:
         """Keep it for the next turn."""
-        self.streams = sys.stdout, sys.stderr
-        self.hydra = HydraConfig.instance().cfg
+        self.streams, self.arguments = (sys.stdout, sys.stderr), sys.argv
+        self.hydra, self.environment = HydraConfig.instance().cfg, dict(os.environ)
 
     def enter(self) -> None:
         """Have it again."""
-        sys.stdout, sys.stderr = self.streams
+        (sys.stdout, sys.stderr), sys.argv = self.streams, self.arguments
         HydraConfig.instance().cfg = self.hydra
+        if self.environment != os.environ:
+            os.environ.clear()
+            os.environ.update(self.environment)

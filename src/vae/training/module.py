@@ -42,6 +42,7 @@ class VAEModule(LightningModule):
         test_metrics: the same for the test images.
         execution: how the step is executed.
         start_from_mean: whether the decoder starts at the mean training image.
+        clip: the norm to which gradients are clipped, where Lightning does not do it: in a stack.
         skip_limit: None to go on until a mean of losses is not finite; or how many steps, whose gradients are not
             finite, may be left out.
     """
@@ -58,6 +59,7 @@ class VAEModule(LightningModule):
         execution: Execution | None = None,
         start_from_mean: bool = False,
         skip_limit: int | None = None,
+        clip: float | None = None,
     ):
         super().__init__()
         self.model, self.objective = model, objective
@@ -68,7 +70,7 @@ class VAEModule(LightningModule):
         execution = execution or Execution()
         self.terms = terms_of(model, objective, execution)
         self.losses = losses_of(self.forward, objective, execution)
-        self.start_from_mean, self.skip_limit = start_from_mean, skip_limit
+        self.start_from_mean, self.skip_limit, self.clip = start_from_mean, skip_limit, clip
         self.skipped = 0
         self.latest: dict[str, float] = {}
         self.per_latent: dict[str, list[float]] = {}

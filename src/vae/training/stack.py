@@ -6,7 +6,7 @@ callbacks and loggers of its own, and it equals the run that it would be alone, 
 together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -35,6 +35,10 @@ class Adaptation(nn.Module):
         """Adapt in place; the rate is given back, as a batched function must give something."""
         self.objective.after_step(rate)
         return rate
+
+
+CAPTURED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax)
+"""Optimisers that count their steps on the GPU, and so can be part of a graph."""
 
 
 class Taken(NamedTuple):
@@ -72,14 +76,14 @@ class StackedRuns:
 
     Args:
         runs: modules of equal shape, but for the number of latents where that may be padded.
-        optimizers: their own optimisers, of one class with one group of parameters each; their numbers may differ.
-        clip: the norm to which the gradient of each run is clipped; None for not at all.
+        optimizers: their own, of one class with one group of parameters each, whose numbers may differ; None for
+            those that their trainers have.
     """
 
-    def __init__(
-        self, runs: Sequence[VAEModule], optimizers: Sequence[torch.optim.Optimizer], clip: float | None = None
-    ):
-        self.runs, self.optimizers, self.clip = list(runs), list(optimizers), clip
+    def __init__(self, runs: Sequence[VAEModule], optimizers: Sequence[torch.optim.Optimizer] | None = None):
+        self.runs = list(runs)
+        self.optimizers = list(optimizers or [run.optimizers().optimizer for run in runs])  # type: ignore[union-attr]
+        self.clip = runs[0].clip
         self.widest = max(runs, key=lambda run: run.model.latent_size)
         self.parameters = {
             name: self._stacked(name).requires_grad_(own.requires_grad)
@@ -89,6 +93,25 @@ class StackedRuns:
         self.numbers = _differing_numbers(runs)
         self.masks = self._masks()
         self.optimizer, self._slices = self._joint_optimizer()
+        self._graph: Graph | None = None
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether steps are replayed from one CUDA graph."""
+        return self.widest.device.type == "cuda" and type(self.optimizers[0]) in CAPTURED
+
+    def take(self, x: Tensor, seen: Tensor, noise: Tensor, step: Tensor) -> Taken:
+        """Take a step, see `step`; on a GPU as one graph, whose results the next step overwrites."""
+        if not self.is_captured:
+            return self.step(x, seen, noise, step)
+        if self._graph is None:
+            self._graph = Graph(self.step, (x, seen, noise, step), self._state)
+        return self._graph.replay((x, seen, noise, step))
+
+    def _state(self) -> list[Tensor]:
+        """All that a step changes."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        return [*self.parameters.values(), *self.buffers.values(), *filter(torch.is_tensor, moments)]
 
     def step(self, x: Tensor, seen: Tensor, noise: Tensor, step: Tensor) -> Taken:
         """Take a step with each run.
@@ -131,6 +154,11 @@ class StackedRuns:
                     self.widest, (parameters, buffers), (x, seen, noise, step), tie_weights=False
                 )
 
+        if len(self.runs) == 1:
+            parameters = {name: p[0] for name, p in self.parameters.items()}
+            buffers = {name: b[0] for name, b in self.buffers.items()}
+            loss, distortion, rate = one(parameters, buffers, {}, x, seen, noise)
+            return loss[None], distortion[None], rate[None]
         own_images, own_noise = (0 if x.ndim == 5 else None), (0 if noise.ndim == 4 else None)
         batched = vmap(one, in_dims=(0, 0, 0, own_images, own_images, own_noise))
         return batched(self.parameters, self.buffers, self.numbers, x, seen, noise)
@@ -155,7 +183,11 @@ class StackedRuns:
     def read(self) -> None:
         """Take over what the runs changed by themselves between steps: learning rates and buffers."""
         for group, run in zip(self.optimizer.param_groups, self._firsts, strict=True):
-            group |= {key: value for key, value in self.optimizers[run].param_groups[0].items() if key != "params"}
+            own = self.optimizers[run].param_groups[0]
+            if self.is_captured:
+                group["lr"].fill_(own["lr"])
+            else:
+                group |= {key: value for key, value in own.items() if key != "params"}
         for name, buffer in self.buffers.items():
             buffer.copy_(self._stacked(name))
 
@@ -213,6 +245,10 @@ class StackedRuns:
             {"params": [slices[n][1] for slices in self._slices_of.values()], **numbers[s[0]]}
             for n, s in enumerate(stretches)
         ]
+        if self.is_captured:
+            # A rate that is a number would be the same at each replay.
+            for group in groups:
+                group |= {"capturable": True, "lr": torch.tensor(float(group["lr"]), device=self.widest.device)}
         optimizer = type(self.optimizers[0])(groups)  # type: ignore[call-arg]
         for name, slices in self._slices_of.items():
             for first, part in slices:
@@ -277,6 +313,47 @@ def _differing_numbers(runs: Sequence[VAEModule]) -> dict[str, Tensor]:
                 if any(other != value for other in values):
                     found[f"{path}.{attribute}"] = torch.tensor(values, device=runs[0].model.device)
     return found
+
+
+class Graph:
+    """A step as one CUDA graph: launched as a whole, in a fraction of the time that its kernels take one by one.
+
+    Args:
+        step: takes a step with tensors of always the same shapes.
+        inputs: those of a first step, which is not taken.
+        state: all tensors that a step changes, some of which are only made by a first one.
+    """
+
+    WARM_UP = 3
+
+    def __init__(
+        self, step: Callable[..., Taken], inputs: Sequence[Tensor], state: Callable[[], Sequence[Tensor]]
+    ):
+        self.inputs = [given.clone() for given in inputs]
+        before = [(values, values.detach().clone()) for values in state()]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(self.WARM_UP):
+                step(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.results = step(*self.inputs)
+        with torch.no_grad():
+            known = {id(values) for values, _ in before}
+            for values, saved in before:
+                values.copy_(saved)
+            for values in state():
+                if id(values) not in known:
+                    values.zero_()
+
+    def replay(self, inputs: Sequence[Tensor]) -> Taken:
+        """Take a step; its results are overwritten by the next."""
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self.graph.replay()
+        return self.results
 
 
 @contextmanager

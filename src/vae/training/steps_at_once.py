@@ -19,9 +19,10 @@ from vae.data import Batch, BatchGroup
 from vae.internals import checkpoints_between_epochs, count_steps, steps_in_checkpoint
 from vae.training.module import VAEModule
 
-MOST_STEPS = 16
-MOST_PIXELS = 2**21
-"""Of a group: beyond, a step takes so long that a visit does not matter, and its images may matter to memory."""
+MOST_STEPS = {"cpu": 16, "cuda": 1024}
+MOST_PIXELS = {"cpu": 2**21, "cuda": 2**26}
+"""Of a group, by where it is trained. Beyond, a step takes so long that a visit does not matter, and the images of
+a group may matter to memory."""
 BETWEEN_STEPS = (
     "on_train_batch_start",
     "on_train_batch_end",
@@ -86,20 +87,22 @@ class StepsAtOnce(VAEModule):
         own |= lightnings
 
 
-def steps_at_once(trainer: Trainer, asked: int | str, pixels: int) -> int:
+def steps_at_once(trainer: Trainer, asked: int | str, pixels: int, clipped: bool = False) -> int:
     """The number of steps in a group.
 
     Args:
         trainer: that will train.
         asked: `auto`, or a number.
         pixels: of a batch, over all channels.
+        clipped: whether gradients are clipped without Lightning.
 
     Raises:
         ConfigError: more than one was asked for, and something must run between the steps.
     """
-    obstacle = next(_obstacles(trainer), None)
+    obstacle = next(obstacles(trainer, clipped), None)
     if asked == "auto":
-        return 1 if obstacle else max(1, min(MOST_STEPS, MOST_PIXELS // pixels))
+        kind = "cuda" if trainer.strategy.root_device.type == "cuda" else "cpu"
+        return 1 if obstacle else max(1, min(MOST_STEPS[kind], MOST_PIXELS[kind] // pixels))
     if not isinstance(asked, int):
         raise ConfigError(f"steps_at_once={asked}: must be auto or a whole number")
     if check_int("steps_at_once", asked) > 1 and obstacle:
@@ -107,8 +110,13 @@ def steps_at_once(trainer: Trainer, asked: int | str, pixels: int) -> int:
     return asked
 
 
-def _obstacles(trainer: Trainer) -> Iterator[str]:
-    """What needs Lightning's loop at every step."""
+def obstacles(trainer: Trainer, clipped: bool = False) -> Iterator[str]:
+    """What needs Lightning's loop at every step.
+
+    Args:
+        trainer: that will train.
+        clipped: whether gradients are clipped without Lightning.
+    """
     if not isinstance(trainer.strategy, SingleDeviceStrategy):
         yield "several devices, whose gradients are averaged within the loop's step"
     if type(trainer.precision_plugin) is not Precision:
@@ -116,7 +124,7 @@ def _obstacles(trainer: Trainer) -> Iterator[str]:
     if not isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
         yield "a trainer.profiler, which measures the loop's step"
     for key, plain in PLAIN.items():
-        if repr(getattr(trainer, key)) not in plain:
+        if repr(getattr(trainer, key)) not in plain and not (clipped and key == "gradient_clip_val"):
             yield f"trainer.{key}={getattr(trainer, key)}"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if _listens(callback):

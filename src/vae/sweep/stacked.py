@@ -1,0 +1,233 @@
+"""`hydra/launcher=stacked`: jobs of equal shape trained as one program in each process.
+
+Each job has the directory, the records and the numbers that it would have under any other launcher. A process for
+each GPU, or for each core where there is none, gets its share of every group of jobs that may be stacked.
+"""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vae.checks import ConfigError, check_int
+from vae.run.directory import RunDirectory
+from vae.sweep.devices import cpu_count, gpu_count
+from vae.sweep.job import Attempt, RecordedTask, Task, give_back_memory, output_to
+
+MAY_DIFFER = {
+    "": ("seed", "init", "start_from_mean", "name", "resume", "open", "monitor", "sweep_metric", "sweep"),
+    "data": ("seed",),
+    "likelihood": ("sigma", "init_sigma", "min_sigma", "init_scale", "min_scale"),
+    "posterior": ("init_sigma",),
+    "trainer": ("max_epochs", "max_steps", "default_root_dir"),
+}
+"""Keys of a config, by group, whose values are not the same for all members of a stack; beside them numbers of the
+objective and of the optimiser."""
+APART = ("callback", "logger", "metric", "paths", "hydra")
+"""Groups that each member has for itself."""
+
+
+class StackedLauncher(Launcher):
+    """Trains jobs together, as many in a process as may be.
+
+    Args:
+        members: the most jobs in one stack; `auto` for as many as fit into the memory.
+        processes: how many processes share the jobs; `auto` for one for each GPU or, without any, for each core.
+    """
+
+    config: DictConfig
+    hydra_context: HydraContext
+    task: Task
+
+    def __init__(self, members: int | str = "auto", processes: int | str = "auto"):
+        for key, value in (("members", members), ("processes", processes)):
+            if value != "auto":
+                if isinstance(value, str):
+                    raise ConfigError(
+                        f"hydra.launcher.{key}={value}: must be auto or a whole number of at least 1"
+                    )
+                check_int(f"hydra.launcher.{key}", value)
+        self.members, self.processes = members, processes
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra with the sweep's config and what trains a job."""
+        assert isinstance(task_function, RecordedTask)
+        self.hydra_context, self.config, self.task = hydra_context, config, inspect.unwrap(task_function.task)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        """Train all jobs; their results are in their directories."""
+        configs = [self._composed(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
+        shares = shared_out(configs, self._processes(len(configs)))
+        if len(shares) == 1:
+            train_together(
+                [Attempt(path, config, "stacked", ()) for path, config in configs], self.task, self.members
+            )
+        else:
+            self._train_apart(shares)
+        return []
+
+    def _composed(self, overrides: Sequence[str], number: int) -> tuple[Path, DictConfig]:
+        """A job's directory and its config, resolved."""
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+        path = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
+        path.mkdir(parents=True, exist_ok=True)
+        with open_dict(config):
+            config.hydra.runtime.output_dir = str(path)
+        before = HydraConfig.instance().cfg
+        try:
+            HydraConfig.instance().set_config(config)
+            OmegaConf.resolve(config.paths)
+            with open_dict(config):
+                del config.hydra
+            OmegaConf.resolve(config)
+        finally:
+            HydraConfig.instance().cfg = before
+        return path, config
+
+    def _processes(self, jobs: int) -> int:
+        """How many processes there are to be."""
+        if self.processes != "auto":
+            return min(int(self.processes), jobs)
+        on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count()
+        return min(gpu_count() if on_gpus else cpu_count(), jobs)
+
+    def _train_apart(self, shares: Sequence[Sequence[tuple[Path, DictConfig]]]) -> None:
+        """Give each share of the jobs to a process of its own."""
+        on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count() > 0
+        visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpu_count())))).split(",")
+        threads = max(1, cpu_count() // len(shares))
+        workers = []
+        for number, share in enumerate(shares):
+            for path, config in share:
+                RunDirectory(path).write_config(config)
+            environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+            if on_gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
+            given = json.dumps({"members": self.members, "jobs": [str(path) for path, _ in share]})
+            task = f"{self.task.__module__}:{self.task.__name__}"
+            command = [sys.executable, "-m", "vae.sweep.stacked", str(os.getpid()), task]
+            worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
+            assert worker.stdin is not None
+            worker.stdin.write(given)
+            worker.stdin.close()
+            workers.append(worker)
+        try:
+            statuses = [worker.wait() for worker in workers]
+        except BaseException:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait()
+            raise
+        if any(statuses):
+            raise ChildProcessError(
+                f"a process of the stacked launcher ended with status {max(statuses, key=abs)}"
+            )
+
+
+def shared_out(jobs: Sequence[tuple[Path, DictConfig]], processes: int) -> list[list[tuple[Path, DictConfig]]]:
+    """The jobs of each process: of every group that may be stacked, each gets an equal part.
+
+    A group is cut only so that no process is idle: the larger a stack, the less time each member takes.
+    """
+    groups = defaultdict(list)
+    for job in jobs:
+        groups[stack_key(job[1])].append(job)
+    shares: list[list[tuple[Path, DictConfig]]] = [[] for _ in range(processes)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        parts = max(1, round(len(group) * processes / len(jobs)))
+        size = -(-len(group) // parts)
+        for first in range(0, len(group), size):
+            min(shares, key=len).extend(group[first : first + size])
+    return [share for share in shares if share]
+
+
+def stack_key(config: DictConfig) -> str:
+    """What must be equal for jobs to be trained as one."""
+    whole = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(whole, dict)
+    shared: dict[Any, Any] = {key: value for key, value in whole.items() if key not in APART}
+    for group, keys in MAY_DIFFER.items():
+        node = shared if group == "" else shared.get(group)
+        if isinstance(node, dict):
+            for key in keys:
+                node.pop(key, None)
+    padded = (
+        str(config.posterior.get("_target_")).endswith(".DiagonalGaussian")
+        and str(config.prior.get("_target_")).endswith(".StandardNormal")
+        and not config.objective.get("free_bits")
+    )
+    shared["latent_size"] = "any" if padded else config.latent_size
+    shared["objective"] = _without_numbers(shared.get("objective"))
+    shared["optimizer"] = _without_numbers(shared.get("optimizer"))
+    return json.dumps(shared, sort_keys=True)
+
+
+def _without_numbers(node: Any) -> Any:
+    """A config node in which every fraction is only that, as is β; 0 is something else, since it switches off."""
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: "a number" if key == "beta" and isinstance(value, int | float)
+        else "a number" if isinstance(value, float) and value != 0
+        else value
+        for key, value in node.items()
+    }  # fmt: skip
+
+
+def train_together(attempts: Sequence[Attempt], task: Task, members: int | str) -> None:
+    """Train jobs in this process, those that may be stacked as one."""
+    from vae.command.interruption import signals_interrupt
+    from vae.training.meeting import Meeting  # here, as it needs torch
+
+    def run(attempt: Attempt) -> None:
+        with output_to(attempt.job.log):
+            try:
+                with attempt:
+                    if not attempt.over:
+                        task(attempt.config)
+            except Exception:  # recorded
+                pass
+
+    meeting = Meeting(
+        [stack_key(attempt.config) for attempt in attempts], None if members == "auto" else int(members)
+    )
+    try:
+        with signals_interrupt():
+            results = meeting.run([partial(run, attempt) for attempt in attempts])
+    finally:
+        give_back_memory()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def main(parent: int, task: str, given: Mapping[str, Any]) -> None:
+    """A worker's part: train the jobs whose configs the launcher has saved, for as long as the launcher lives."""
+    from vae.command.command import quiet_libraries
+    from vae.command.distributed import end_with_parent
+
+    quiet_libraries()
+    end_with_parent(parent)
+    module, _, name = task.partition(":")
+    train = getattr(import_module(module), name)
+    attempts = [Attempt(path, RunDirectory(path).config(), "stacked", ()) for path in given["jobs"]]
+    train_together(attempts, inspect.unwrap(train), given["members"])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], json.load(sys.stdin))
