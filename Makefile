@@ -1,6 +1,6 @@
 # Every target makes the virtual environment first, and again only when what it installs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-oldest test-newest test-versions constraints lint format torture fuzz bench clean
+.PHONY: help setup train test test-all test-oldest test-newest test-versions constraints lint format torture fuzz bench bench-gpu gpu-bundle clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -79,6 +79,12 @@ torture: $(READY) ## interrupt many runs at random moments, resume and compare t
 fuzz: $(READY) ## try thousands of command lines and damaged files (half an hour)
 	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_readers inputs=10000
 	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_config examples=2000
+
+gpu-bundle: $(READY) ## gather into gpu_bundle/ what a GPU machine without a network lacks (DATA_DIR=… for the images)
+	$(BIN)/python -m benchmarks.gpu_bundle $(ARGS)
+
+bench-gpu: $(READY) ## measure all that needs a GPU: ARGS="out=DIR minutes=9", or device=cpu tiny=true to rehearse
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 bench: $(READY) ## measure speed against what others do, and write docs/performance.md
 	$(BIN)/python -m benchmarks $(ARGS)
