@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import scipy.stats
 import torch
+from torch.func import jacrev, vmap
 
 from vae.likelihood.bernoulli import Bernoulli
 
@@ -53,6 +54,30 @@ def test_gradients_to_both(logits_of: tuple[int, ...], x_of: tuple[int, ...], fl
     logits = torch.randn(*logits_of, 1, 2, 3, requires_grad=True)
     x = torch.rand(*x_of, 1, 2, 3, requires_grad=True)
     assert torch.autograd.gradcheck(lambda logits, x: Bernoulli((1, 2, 3))(logits).log_prob(x), (logits, x))
+
+
+@pytest.mark.parametrize(("logits_of", "x_of"), [((3, 2), (2,)), ((), (2,)), ((2, 1), (3,))])
+def test_second_derivatives(logits_of: tuple[int, ...], x_of: tuple[int, ...], float64: None) -> None:
+    """Against finite differences of the gradient, and the Hessian −p (1 − p) by torch.func."""
+    likelihood = Bernoulli((1, 2, 3))
+    logits = torch.randn(*logits_of, 1, 2, 3, requires_grad=True)
+    x = torch.rand(*x_of, 1, 2, 3, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda logits, x: likelihood(logits).log_prob(x), (logits, x))
+    one, p = logits.detach().reshape(-1, 1, 2, 3)[0], logits.detach().sigmoid().flatten()[:6]
+    hessian = jacrev(jacrev(lambda logits: likelihood(logits).log_prob(x[0].detach())))(one)
+    torch.testing.assert_close(hessian.reshape(6, 6), torch.diag(-p * (1 - p)))
+
+
+@pytest.mark.parametrize("axes", [(0, None), (1, 0), (None, 1), (3, 2)])
+def test_mapped_it_is_one_more_axis_of_the_batch(axes: tuple[int | None, int | None], float64: None) -> None:
+    logits, x = torch.randn(4, 3, 5, 1, 2, 3), torch.rand(4, 5, 1, 2, 3)
+    given = [t[0] if axis is None else t.movedim(0, axis) for t, axis in zip((logits, x), axes, strict=True)]
+    mapped = vmap(lambda logits, x: Bernoulli((1, 2, 3))(logits).log_prob(x), axes)(*given)
+    one_by_one = [
+        Bernoulli((1, 2, 3))(logits[0 if axes[0] is None else i]).log_prob(x[0 if axes[1] is None else i])
+        for i in range(4)
+    ]
+    torch.testing.assert_close(mapped, torch.stack(one_by_one))
 
 
 def test_shapes_broadcast() -> None:

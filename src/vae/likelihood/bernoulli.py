@@ -1,12 +1,13 @@
 """Bernoulli p(x|z) for pixels that are 0 or 1."""
 
+from inspect import signature
 from math import gcd
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
@@ -22,8 +23,7 @@ class _LogProbability(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, value)
+    def forward(logits: Tensor, value: Tensor) -> Tensor:
         size = logits.abs()
         log_px = (logits * value).sub_(size, alpha=0.5).sub_(logits, alpha=0.5).sum((-3, -2, -1))
         products = size.sigmoid_().flatten(-3)
@@ -32,19 +32,40 @@ class _LogProbability(torch.autograd.Function):
         return log_px + products.unflatten(-1, (together, pixels // together)).prod(-2).log_().sum(-1)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         logits, value = ctx.saved_tensors
         each = gradient[..., None, None, None]
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
             p = logits.sigmoid()
-            # In place where that is possible: a further tensor pushes weights out of the caches.
-            error = p.sub_(value) if p.numel() == gradient.numel() * p.shape[-3:].numel() else p - value
-            to_logits = error.mul_(-each).sum_to_size(logits.shape)
+            # In place where that is possible: a further tensor pushes weights out of the caches. It is not where
+            # this is differentiated itself, for a second derivative or within torch.func.grad.
+            fits = p.numel() == gradient.numel() * p.shape[-3:].numel() and not torch.is_grad_enabled()
+            to_logits = p.sub_(value).mul_(-each) if fits else (value - p) * each
+            to_logits = to_logits.sum_to_size(logits.shape)
         if ctx.needs_input_grad[1]:
             to_value = (logits * each).sum_to_size(value.shape)
         return to_logits, to_value
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        """With the axis that is mapped in front of all others: it is one more of the batch."""
+        axes = max(t.ndim - (dim is not None) for t, dim in zip(tensors, in_dims, strict=True))
+        moved = []
+        for tensor, dim in zip(tensors, in_dims, strict=True):
+            if dim is not None:
+                tensor = tensor.movedim(dim, 0)
+                tensor = tensor.reshape(len(tensor), *[1] * (axes + 1 - tensor.ndim), *tensor.shape[1:])
+            moved.append(tensor)
+        return _LogProbability.apply(*moved), 0
+
+
+# Asked for at every call, which takes longer than all the rest of it unless it is there.
+_LogProbability.forward.__signature__ = signature(_LogProbability.forward)  # type: ignore[attr-defined]
 
 
 class IndependentBernoulli(Independent):
@@ -59,7 +80,12 @@ class IndependentBernoulli(Independent):
 
     def log_prob(self, value: Float[Tensor, "*M C H W"]) -> Float[Tensor, "*L"]:
         """log p(value) in nats, over the broadcast batch shapes of the two."""
-        return _LogProbability.apply(self.base_dist.logits, value)
+        logits = self.base_dist.logits
+        if (
+            torch.compiler.is_compiling()
+        ):  # which fuses the plain formula by itself, and does not know the vmap rule
+            return (logits * value + F.logsigmoid(-logits)).sum((-3, -2, -1))
+        return _LogProbability.apply(logits, value)
 
 
 class Bernoulli(Likelihood):
