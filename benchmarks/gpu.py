@@ -513,7 +513,8 @@ def burda(bench: Bench) -> dict[str, Any]:
         overrides = (*sizes, f"objective={objective}", f"objective.k={k}", "trainer.max_epochs=100000")
         config = bench.config(
             *overrides, *monte_carlo, "logger=none", "callback=none", "init=glorot_uniform",
-            "start_from_mean=true", *(("compile.mode=cuda-graph",) if bench.device.type == "cuda" else ()), run=f"burda_{objective}_{k}",
+            "start_from_mean=true",
+            *(("compile.mode=cuda-graph",) if bench.device.type == "cuda" else ()), run=f"burda_{objective}_{k}",
         )  # fmt: skip
         module = trained(config, StopAfter(share / len(rows)))
         x = module.data.images("test", 100 if bench.tiny else 2000)[0].to(bench.device)
