@@ -43,6 +43,7 @@ def train(config: "DictConfig") -> float | None:
     set_matmul_precision(config.matmul_precision)
     data = instantiate(config.data)
     share_images(data, config.data)
+    data.note = run.keep_images
     trainer = build_trainer(config)
     module = build_module(config, data, trainer)
     if not is_child():

@@ -1,5 +1,6 @@
 """What image sets share whose images are JPEG, PNG or WebP files: they are decoded once, into the cache."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,24 @@ class EncodedImages(ImageDataModule):
         """Build or verify the cache."""
         self._image_cache().open()
         self._verified = True
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the images, and have it noted which they are."""
+        if self.subsets:
+            return
+        super().setup(stage)
+        if self.note is not None and (self.trainer is None or self.trainer.is_global_zero):
+            self.note(str(self.listed.files.path), self.digests())
+
+    def digests(self) -> dict[str, str]:
+        """Of each split, how many images are listed, and a digest of their names and sizes in bytes."""
+        names, sizes = self.listed.files.names, self.listed.files.sizes()
+        found = {}
+        for split, positions in self.listed.splits.items():
+            lines = sorted(f"{names[row]}\t{sizes[row]}" for row in positions.tolist())
+            content = "\n".join(lines).encode("utf-8", "surrogateescape")
+            found[split] = f"{len(lines):,} images ({hashlib.blake2b(content, digest_size=6).hexdigest()})"
+        return found
 
     def sources(self) -> Mapping[str, ImageSet]:
         # Further ranks rely on the first one of their machine, which has just verified the file.

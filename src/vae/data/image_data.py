@@ -1,7 +1,7 @@
 """The LightningDataModule that all image sets share: splits, batches, uint8 → x, binarisation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -135,6 +135,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self.memory: dict[str, Any] = {}
         self._on_device: dict[int, Tensor] = {}
         self.tested_split = "test"
+        # Called with the place of images that are files, and what tells those of each split from others.
+        self.note: Callable[[str, dict[str, str]], None] | None = None
         self.steps_at_once = 1
 
     @property

@@ -34,6 +34,10 @@ class ImageFiles(ABC):
         """What changes when an image does; part of a cache's key."""
 
     @abstractmethod
+    def sizes(self) -> list[int | None]:
+        """What tells an image from another of its name: its encoded size in bytes; in a zip, that of the zip."""
+
+    @abstractmethod
     def missing(self) -> list[int]:
         """The positions of the images that are not there."""
 
@@ -55,6 +59,9 @@ class FolderFiles(ImageFiles):
 
     def stamp(self) -> str:
         return repr(self._stats)
+
+    def sizes(self) -> list[int | None]:
+        return [None if stat is None else stat[0] for stat in self._stats]
 
     def missing(self) -> list[int]:
         return [position for position, stat in enumerate(self._stats) if stat is None]
@@ -81,6 +88,10 @@ class ZipFiles(ImageFiles):
 
     def stamp(self) -> str:
         return repr(_size_and_time(str(self.path)))
+
+    def sizes(self) -> list[int | None]:
+        stat = _size_and_time(str(self.path))
+        return [None if stat is None else stat[0]] * len(self.names)
 
     @cached_property
     def _zip(self) -> zipfile.ZipFile:

@@ -1,6 +1,9 @@
 """Any folder tree, or zip, of JPEG, PNG and WebP images."""
 
+import hashlib
 import os
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -14,7 +17,6 @@ from vae.checks import ConfigError, check_choice, check_int, check_number
 from vae.data.decode import Transform
 from vae.data.encoded_images import EncodedImages, Listed
 from vae.data.image_files import FolderFiles, ZipFiles, open_zip
-from vae.random import generator
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "val", "test")
@@ -24,7 +26,8 @@ class ImageFolder(EncodedImages):
     """`data=image_folder data.path=…`: the images of a folder tree or zip, of any size and aspect.
 
     If the topmost folders are called `train`, `val` and `test`, those are the splits; a split that has no
-    folder is drawn from the training images with `split_seed`. The folder below (below the split's) is an
+    folder is drawn from the training images: which split an image is in depends on its name and on
+    `split_seed` alone, so that an image that is added moves no other. The folder below (below the split's) is an
     image's class. Files and folders whose names begin with a dot or with `__` are passed over.
 
     Args:
@@ -34,7 +37,8 @@ class ImageFolder(EncodedImages):
         crop: the side of the centre square to keep before resizing, or null for the largest centre
             rectangle of the wanted aspect.
         channels: 3, or 1 for grey.
-        val_fraction, test_fraction: of the images, where there is no folder for them.
+        val_fraction, test_fraction: of the images, where there is no folder for them: the chance of each image,
+            so that of few images there may be some more or fewer, and at least one.
         **options: those of `EncodedImages`.
     """
 
@@ -87,10 +91,12 @@ class ImageFolder(EncodedImages):
         # The folders that all images are in are no splits and no classes.
         common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
         if any(folder[common:] and folder[common] in SPLITS for folder in folders):
-            return Listed(files, self._by_folder([f[common:] for f in folders]), _classes(folders, common + 1))
-        return Listed(files, self._draw(torch.arange(len(names)), {}), _classes(folders, common))
+            return Listed(
+                files, self._by_folder(names, [f[common:] for f in folders]), _classes(folders, common + 1)
+            )
+        return Listed(files, self._draw(names, torch.arange(len(names)), {}), _classes(folders, common))
 
-    def _by_folder(self, folders: list[tuple[str, ...]]) -> dict[str, Int64[Tensor, " M"]]:
+    def _by_folder(self, names: Sequence[str], folders: list[tuple[str, ...]]) -> dict[str, Int64[Tensor, " M"]]:
         """The splits that have a folder, by its name, and the others drawn from the training images."""
         first = [folder[0] if folder else "" for folder in folders]
         if others := sorted(set(first) - set(SPLITS)):
@@ -105,21 +111,35 @@ class ImageFolder(EncodedImages):
             raise ConfigError(
                 f"data.path={self.path}: there are images in {', '.join(sorted(splits))} but none in train"
             )
-        return self._draw(splits.pop("train"), splits)
+        return self._draw(names, splits.pop("train"), splits)
 
     def _draw(
-        self, rows: Int64[Tensor, " N"], given: dict[str, Int64[Tensor, " M"]]
+        self, names: Sequence[str], rows: Int64[Tensor, " N"], given: dict[str, Int64[Tensor, " M"]]
     ) -> dict[str, Int64[Tensor, " M"]]:
-        """The given splits, and those that are not given, drawn from the rows; the rest is for training."""
-        order = rows[torch.randperm(len(rows), generator=generator("folder split", self.split_seed))]
-        splits = dict(given)
+        """The given splits, and those that are not given, drawn from the rows; the rest is for training.
+
+        Each image has a place in [0, 1), the hash of its name. Those below `test_fraction` are for the test, the
+        next ones for validation. Where there are none, it is the image with the lowest place. Thus no image that
+        was trained on is ever tested or validated on because others were added.
+        """
+        place = {row: _place(names[row], self.split_seed) for row in rows.tolist()}
+        left = sorted(place, key=lambda row: (place[row], names[row]))
+        splits, end = dict(given), 0.0
         for name, fraction in self.fractions.items():
             if name not in given:
-                count = max(1, round(len(rows) * fraction))
-                splits[name], order = order[:count].sort()[0], order[count:]
-        if not len(order):
+                end += fraction
+                count = max(bisect_left(left, end, key=place.__getitem__), 1)
+                splits[name], left = torch.tensor(sorted(left[:count])), left[count:]
+        if not left:
             raise ConfigError(f"data.path={self.path}: {len(rows)} images are too few to split")
-        return splits | {"train": order.sort()[0]}
+        return splits | {"train": torch.tensor(sorted(left))}
+
+
+def _place(name: str, seed: int) -> float:
+    """A number in [0, 1) for a name, the same on every machine, however it writes folders and accents."""
+    plain = unicodedata.normalize("NFC", name.replace(os.sep, "/"))
+    digest = hashlib.blake2b(f"{seed}/{plain}".encode("utf-8", "surrogateescape"), digest_size=6).digest()
+    return int.from_bytes(digest) / 2**48
 
 
 def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:

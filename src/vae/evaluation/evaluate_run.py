@@ -56,6 +56,8 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
     checkpoint = run.checkpoint(config.checkpoint)
     run_config = run.config()
     data, own_shape = evaluated_data(run_config, config)
+    if config.get("data") is None:
+        data.note = run.compare_images
     module = evaluated_module(run_config, data, own_shape)
     load_weights(module.model, checkpoint, prefix="model.")
     load_weights(module.objective, checkpoint, prefix="objective.")

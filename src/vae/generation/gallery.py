@@ -88,6 +88,7 @@ class Gallery:
         run_config = self.run.config()
         self.corruption: nn.Module | None = instantiate(run_config.get("corruption"))
         self.data = self.model.data = run_data(run_config, config.paths)
+        self.data.note = self.run.compare_images
         self.title = (
             f"{data_name(self.data)}, {type(self.model.model.likelihood).__name__},"
             f" {run_config.latent_size} latents, {config.checkpoint} checkpoint of {self.run.path.name}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class RunDirectory:
     ```
     .hydra/config.yaml   the resolved config
     .hydra/origin.json   commit, device, version of torch
+    .hydra/images.json   which image files make up each split, where the images are files
     checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
     metrics.csv          every logged number
     metrics.json         the final numbers; it is there if and only if the run completed
@@ -33,6 +35,7 @@ class RunDirectory:
         self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path)
         self.config_file = self.path / ".hydra" / "config.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
+        self.images_file = self.path / ".hydra" / "images.json"
         self.metrics_file = self.path / "metrics.json"
         self.images = self.path / "images"
 
@@ -118,6 +121,34 @@ class RunDirectory:
         before = read_json(self.origin_file) or {}
         joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
         write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
+
+    def keep_images(self, place: str, digests: Mapping[str, str]) -> None:
+        """Write down which images this run is trained on or, where it has been resumed, say if they are others."""
+        if self.images_file.exists():
+            self.compare_images(place, digests)
+        else:
+            write_atomically(self.images_file, json.dumps(digests, indent=2) + "\n")
+
+    def compare_images(self, place: str, digests: Mapping[str, str]) -> None:
+        """Say on stderr how far the images are other ones than those that the run was trained on.
+
+        Args:
+            place: the folder or zip of the images.
+            digests: of each split, see `ImageDataModule.note`.
+        """
+        before = read_json(self.images_file)
+        if before is None:
+            said = f"{place}: nothing says which images the run {self.path.name} was trained on;"
+            print(f"{said} splits that were drawn and not given are others now", file=sys.stderr, flush=True)
+            return
+        changes = [
+            f"{split} was {before.get(split, 'nothing')} and is {digests.get(split, 'nothing')}"
+            for split in dict.fromkeys([*digests, *before])
+            if before.get(split) != digests.get(split)
+        ]
+        if changes:
+            said = f"{place}: the images have changed since the run {self.path.name} began: {', '.join(changes)}"
+            print(said, file=sys.stderr, flush=True)
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
