@@ -141,6 +141,39 @@ def test_draws_of_discrete_likelihoods_are_levels_with_their_frequencies(name: s
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("draws", [(), (7,), (2, 3)])
+def test_draws_of_any_shape_can_be_scored(name: str, draws: tuple[int, ...]) -> None:
+    likelihood = _from_conf(name).eval()
+    p = likelihood(torch.randn(4, *likelihood.param_shape))
+    x = p.sample(torch.Size(draws))
+    assert x.shape == (*draws, 4, *SHAPE)
+    log_p = p.log_prob(x)
+    assert log_p.shape == (*draws, 4)
+    torch.testing.assert_close(log_p.reshape(-1, 4)[-1], p.log_prob(x.reshape(-1, 4, *SHAPE)[-1]))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not _from_conf(n).couples_batch])
+def test_second_derivatives_are_those_of_the_gradient(name: str, float64: None) -> None:
+    likelihood = _from_conf(name, (1, 1, 2))
+    params, x = (
+        torch.randn(2, *likelihood.param_shape, requires_grad=True),
+        (torch.rand(2, 1, 1, 2) > 0.5).double(),
+    )
+    assert torch.autograd.gradgradcheck(lambda some: likelihood(some).log_prob(x), params, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not _from_conf(n).couples_batch])
+def test_gradients_of_each_image_are_the_same_batched(name: str) -> None:
+    """By torch.func, as stacks and per-image gradients take them."""
+    likelihood = _from_conf(name)
+    params, x = torch.randn(5, *likelihood.param_shape), (torch.rand(5, *SHAPE) * 255).round() / 255
+    x = x.round() if likelihood.support == "binary" else x
+    gradient = torch.func.grad(lambda some, of: likelihood(some).log_prob(of))
+    together = torch.func.vmap(gradient)(params, x)
+    torch.testing.assert_close(together, torch.stack([gradient(*pair) for pair in zip(params, x, strict=True)]))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_decoder_starts_at_the_mean_image(name: str) -> None:
     likelihood, mean = _from_conf(name).eval(), torch.rand(SHAPE)
     params = likelihood.params_from_mean(mean)

@@ -50,8 +50,9 @@ class Levels(Distribution):
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """ln P(value), elementwise, for value at a level."""
-        level = (value * TOP).round().long().expand(self.batch_shape)
-        return self.log_probability.gather(-1, level.unsqueeze(-1)).squeeze(-1)
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        level = (value * TOP).round().long().expand(shape).unsqueeze(-1)
+        return self.log_probability.expand(*shape, -1).gather(-1, level).squeeze(-1)
 
     @property
     def mean(self) -> Float[Tensor, "..."]:

@@ -1,5 +1,7 @@
 """`likelihood=continuous_bernoulli`: what the cross-entropy of grey values lacks to be a density."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -57,28 +59,43 @@ class TiltedUniform(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ax − ln((e^a − 1) / a), where ln((e^a − 1) / a) = max(a, 0) + ln((1 − e^{−|a|}) / |a|)."""
-        a = self.logits
-        small = a.abs() < 1e-2
-        size = torch.where(small, torch.ones_like(a), a.abs())
-        series = -a.abs() / 2 + a.square() / 24
-        log_ratio = torch.where(small, series, torch.log(-torch.expm1(-size)) - size.log())
-        return a * value - F.relu(a) - log_ratio
+        """ax − ln((e^a − 1) / a), where ln((e^a − 1) / a) = max(a, 0) + ln((1 − e^{−|a|}) / |a|).
+
+        Near 0, where the gradient of this cancels, it is a/2 + ln(sinh(y) / y), y = a/2, as a series.
+        """
+        is_near, near, far = _divided(self.logits, 0.5)
+        square = near.square() / 4
+        series = near / 2 + square * _polynomial(square, (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775))
+        log_ratio = F.relu(far) + torch.log(-torch.expm1(-far.abs())) - far.abs().log()
+        return self.logits * value - torch.where(is_near, series, log_ratio)
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """1 / (1 − e^{−a}) − 1 / a, which is ½ + a/12 − a³/720 near 0."""
-        a = self.logits
-        small = a.abs() < 0.1
-        safe = torch.where(small, torch.ones_like(a), a)
-        return torch.where(small, 0.5 + a / 12 - a**3 / 720, 1 / -torch.expm1(-safe) - 1 / safe)
+        """1 / (1 − e^{−a}) − 1 / a, near 0 as the series of ½ + (coth y − 1/y) / 2, y = a/2."""
+        is_near, near, far = _divided(self.logits, 0.5)
+        odd = near / 2 * _polynomial(near.square() / 4, (1 / 3, -1 / 45, 2 / 945, -1 / 4725, 2 / 93555))
+        return torch.where(is_near, 0.5 + odd / 2, 1 / -torch.expm1(-far) - 1 / far)
 
     def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        """The inverse distribution function at u ~ U(0, 1): of −|a|, turned about ½ where a > 0."""
+        """The inverse distribution function ln(1 + u (e^a − 1)) / a at u ~ U(0, 1).
+
+        It is taken of −|a| and turned about ½ where a > 0; near 0 it is a series, by the cumulants of u.
+        """
         a = self.logits.expand(self._extended_shape(Size(sample_shape)))
         u = torch.rand_like(a)
-        small = a.abs() < 1e-3
-        size = torch.where(small, torch.ones_like(a), a.abs())
-        from_zero = -torch.log1p(u * torch.expm1(-size)) / size
-        draw = torch.where(small, u, from_zero)
-        return torch.where(a > 0, 1 - draw, draw)
+        is_near, near, far = _divided(a, 0.05)
+        variance = u * (1 - u)
+        series = u + variance * near * _polynomial(near, (1 / 2, (1 - 2 * u) / 6, (1 - 6 * variance) / 24))
+        below = -torch.log1p(u * torch.expm1(-far.abs())) / far.abs()
+        return torch.where(is_near, series, torch.where(a > 0, 1 - below, below))
+
+
+def _divided(a: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether |a| is below a limit; a where it is, else 0; and a where it is not, else 1."""
+    is_near = a.abs() < limit
+    return is_near, a.masked_fill(~is_near, 0.0), a.masked_fill(is_near, 1.0)
+
+
+def _polynomial(t: Tensor, coefficients: Sequence[float | Tensor]) -> Tensor:
+    """Σ_i c_i t^i, by Horner's rule."""
+    return reduce(lambda total, c: total * t + c, reversed(coefficients))  # type: ignore[return-value]

@@ -17,6 +17,13 @@ from torch.distributions import Distribution, constraints
 TOP = 255
 """The highest level, at x = 1."""
 
+GAUSS_NODES = (
+    (0.0, 64 / 225),
+    (math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 3, (322 + 13 * math.sqrt(70)) / 900),
+    (math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 3, (322 - 13 * math.sqrt(70)) / 900),
+)
+"""Of the mean of an even function over [−1, 1], by the Gauss–Legendre rule of 5 points: nodes ≥ 0 and weights."""
+
 Shape = Size | list[int] | tuple[int, ...]
 """What torch's distributions take for a shape of samples."""
 
@@ -45,15 +52,40 @@ class RoundedNormal(Rounded):
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ln [Φ(b) − Φ(a)] at the level's two edges, taken in the left tail, where it does not cancel."""
-        upper = (value + 0.5 / TOP - self.loc) / self.scale
-        lower = (value - 0.5 / TOP - self.loc) / self.scale
-        mirrored = lower + upper > 0
-        a, b = torch.where(mirrored, -upper, lower), torch.where(mirrored, -lower, upper)
-        log_b = torch.special.log_ndtr(b)
-        inside = log_b + log1mexp(log_b - torch.special.log_ndtr(a))
-        at_ends = torch.where(value < 0.5 / TOP, torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower))
-        return torch.where((value < 0.5 / TOP) | (value > 1 - 0.5 / TOP), at_ends, inside)
+        """ln [Φ(b) − Φ(a)] at the level's two edges; one of them is infinite at the lowest and the highest level.
+
+        With the sign at which a + b ≤ 0, and half the width h = (b − a) / 2, it is one of three forms, in none of
+        which numbers cancel, so that values and gradients are exact in float32, too:
+
+        * b > 0: ln(1 − Φ(−b) − Φ(a));
+        * b ≤ 0: −b²/2 + ln ½[e(b) − e^{−(a² − b²)/2} e(a)] with e(t) = erfcx(−t/√2) = 2Φ(t) e^{t²/2};
+        * h ≤ ½ and |a² − b²| ≤ 2, where these would cancel: the integral of the density by 5 Gauss nodes.
+        """
+        half = 0.5 / (TOP * self.scale)
+        centre = (value - self.loc) / self.scale
+        first, last = value < 0.5 / TOP, value > 1 - 0.5 / TOP
+        ends = first | last
+        # The level's upper edge, or of the mirrored one, in units of σ.
+        b = half + torch.where(ends, torch.where(first, centre, -centre), -centre.abs())
+        a = b - 2 * half
+        exponent = 2 * half * centre.abs()  # (a² − b²) / 2
+        narrow = (half <= 0.5) & (exponent <= 1) & ~ends
+        tail = (b <= 0) & ~narrow
+
+        in_tail, above = b.masked_fill(~tail, -1.0), exponent.masked_fill(~tail | ends, math.inf)
+        below = torch.exp(-above) * _erfcx(a.masked_fill(~tail, -1.0))
+        from_tail = torch.log((_erfcx(in_tail) - below) / 2) - in_tail.square() / 2
+
+        beside = torch.special.ndtr(-b) + torch.special.ndtr(a.masked_fill(ends, -math.inf))
+        from_middle = torch.log1p(-beside.masked_fill(tail | narrow, 0.0))
+
+        near, width = centre.masked_fill(~narrow, 0.0), half.clamp(max=0.5)
+        mean = sum(
+            weight * torch.exp(-(width * node).square() / 2) * torch.cosh(width * node * near)
+            for node, weight in GAUSS_NODES
+        )
+        from_integral = torch.log(mean * (2 * half) / math.sqrt(2 * math.pi)) - near.square() / 2
+        return torch.where(narrow, from_integral, torch.where(tail, from_tail, from_middle))
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
@@ -110,6 +142,11 @@ class RoundedLogisticMixture(Rounded):
         u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
         loc = self.loc.expand(full).gather(-4, chosen).squeeze(-4)
         return loc + self.scale.expand(full).gather(-4, chosen).squeeze(-4) * torch.logit(u, eps=1e-7)
+
+
+def _erfcx(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """2 Φ(t) e^{t²/2}, for t ≤ 0."""
+    return torch.special.erfcx(t * -math.sqrt(0.5))
 
 
 def log1mexp(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
