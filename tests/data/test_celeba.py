@@ -1,5 +1,6 @@
 """CelebA as it lies on people's disks, whole and in every other state."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from pictures_on_disk import encode, faces, pixels, write_celeba, write_folder, write_lists
+from pictures_on_disk import encode, faces, pixels, write_celeba, write_folder, write_lists, write_zip
 from vae.checks import ConfigError
 from vae.data.celeba import CelebA
 from vae.data.decode import Transform
@@ -94,6 +95,51 @@ def test_attributes_belong_to_their_images(tmp_path: Path) -> None:
     assert data.attributes("val").values.tolist() == [[False, True]]
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+@pytest.mark.parametrize("between", [",", "\t", " ", ", "])
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("start", ["\ufeff", ""], ids=["mark", "plain"])
+def test_lists_in_the_forms_that_copies_have(
+    tmp_path: Path, suffix: str, between: str, header: bool, start: str
+) -> None:
+    folder = write_celeba(tmp_path, PARTS)
+    rows = [[name, str(part)] for name, part in zip(faces(8), PARTS, strict=True)]
+    attributes = [[name, "1" if n % 2 else "-1", "1"] for n, (name, _) in enumerate(rows)]
+    for stem, lines in (
+        ("list_eval_partition", [*[["image_id", "partition"]] * header, *rows]),
+        ("list_attr_celeba", [["image_id", "Smiling", "Young"][not header :], *attributes]),
+    ):
+        (folder / f"{stem}.txt").unlink()
+        text = start + "\r\n".join(between.join(line) for line in lines)
+        (folder / f"{stem}{suffix}").write_bytes(text.encode())
+    data = _set_up(tmp_path)
+    assert {name: len(subset) for name, subset in data.subsets.items()} == {"train": 6, "val": 1, "test": 1}
+    names, values = data.attributes("train")
+    assert names == ["Smiling", "Young"]
+    assert values.tolist() == [[n % 2 == 1, True] for n, part in enumerate(PARTS) if part == 0]
+
+
+@pytest.mark.parametrize("listed", [".jpg", ".png"])
+@pytest.mark.parametrize("there", [".jpg", ".png"])
+@pytest.mark.parametrize("where", ["img_align_celeba", "img_align_celeba_png"])
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_images_of_the_other_suffix(tmp_path: Path, listed: str, there: str, where: str, zipped: bool) -> None:
+    folder = write_celeba(tmp_path, PARTS)
+    shutil.rmtree(folder / "img_align_celeba")
+    for name in ("list_eval_partition.txt", "list_attr_celeba.txt"):
+        (folder / name).write_text((folder / name).read_text().replace(".jpg", listed))
+    files = {
+        f"{where}/{name.replace('.jpg', there)}": encode(
+            pixels(int(name[:6])), "PNG" if there == ".png" else "JPEG"
+        )
+        for name in faces(8)
+    }
+    write_zip(folder / f"{where}.zip", files) if zipped else write_folder(folder, files)
+    data = _set_up(tmp_path)
+    assert len(data.subsets["train"]) == 6
+    assert data.attributes("val").values.tolist() == [[False, True]]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -135,8 +181,10 @@ def test_split_of_which_all_are_bad(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (None, r"list_attr_celeba.txt: cannot be read"),
-        ("1\nSmiling Young\n000001.jpg 1\n", r"line 3: expected a name and 2 values"),
+        ("1\nSmiling Young\n000001.jpg 1 1\n000002.jpg 1\n", r"line 4: expected a name and 2 values"),
         ("1\nSmiling Young\n000001.jpg 1 x\n", r"line 3: expected a name and 2 values"),
+        ("000001.jpg 1 -1\n", r"expected the names of the attributes in .* found '000001.jpg 1 -1'"),
+        ("8\n", r"expected the names of the attributes in .* found nothing"),
         ("1\nSmiling Young\n000001.jpg 1 1\n", r"lacks 7 of the images, such as 000002.jpg"),
     ],
 )

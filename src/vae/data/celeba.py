@@ -1,5 +1,6 @@
 """CelebA from the files that people have: the official zip or folder, and lists that may be subsets."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from vae.data.image_files import FolderFiles, ImageFiles, ZipFiles, is_below
 
 HEIGHT, WIDTH = 218, 178
 IMAGES = "img_align_celeba"
-PARTITION, ATTRIBUTES = "list_eval_partition.txt", "list_attr_celeba.txt"
+PARTITION, ATTRIBUTES = "list_eval_partition", "list_attr_celeba"
+LISTS = (".txt", ".csv")
 SPLITS = ("train", "val", "test")
 
 
@@ -26,7 +28,8 @@ class CelebA(EncodedImages):
 
     From `<path>/celeba/`: `img_align_celeba.zip`, read in place, or the folder `img_align_celeba/`, with
     `list_eval_partition.txt` (the splits) and, for attributes, `list_attr_celeba.txt`. The lists may name
-    fewer images than the release has; what they do not name is not used.
+    fewer images than the release has; what they do not name is not used. They may also end in `.csv` and have
+    commas, tabs and a header, and the images may be `.png` under the names of the lists.
 
     Args:
         path: `paths.data`.
@@ -52,7 +55,7 @@ class CelebA(EncodedImages):
 
     def fetch(self) -> None:
         """Download what is missing, then build the cache."""
-        if not self._image_sources() or not (self.folder / PARTITION).is_file():
+        if not self._image_sources() or not self._list(PARTITION).is_file():
             self._download()
         super().fetch()
 
@@ -61,18 +64,27 @@ class CelebA(EncodedImages):
         splits = {name: (parts == part).nonzero().flatten() for part, name in enumerate(SPLITS)}
         for name, positions in splits.items():
             if not len(positions):
-                raise ConfigError(f"{self.folder / PARTITION}: lists no image for {name}")
-        return Listed(self._files(names), splits, torch.zeros(len(names), dtype=torch.int64))
+                raise ConfigError(f"{self._list(PARTITION)}: lists no image for {name}")
+        labels = torch.zeros(len(names), dtype=torch.int64)
+        return Listed(self._files(names), splits, labels, f"splits by {self._list(PARTITION).name}")
+
+    def _list(self, name: str) -> Path:
+        """The file of a list, whichever of its forms is there; the official one where none is."""
+        forms = [self.folder / f"{name}{suffix}" for suffix in LISTS]
+        return next((path for path in forms if path.is_file()), forms[0])
 
     def _partition(self) -> tuple[list[str], Tensor]:
         """The listed names, and 0 (train), 1 (val) or 2 (test) for each."""
-        path = self.folder / PARTITION
+        path = self._list(PARTITION)
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such file; {self._advice()}")
         parts: dict[str, int] = {}
-        for number, line in _lines(path):
-            name, _, part = line.partition(" ")
-            if part.strip() not in ("0", "1", "2"):
+        for number, fields in _lines(path):
+            if not parts and len(fields) == 2 and fields[1].isalpha():
+                continue  # a header: image_id, partition
+            line = " ".join(fields)
+            name, part = fields[0], " ".join(fields[1:])
+            if part not in ("0", "1", "2"):
                 raise ConfigError(f"{path}, line {number}: {line!r} is no name with 0, 1 or 2 after it")
             if "/" in name or not is_below(name):
                 raise ConfigError(f"{path}, line {number}: {name!r} is not the plain name of a file")
@@ -82,9 +94,9 @@ class CelebA(EncodedImages):
         return list(parts), torch.tensor(list(parts.values()))
 
     def _image_sources(self) -> list[Path]:
-        """The folders and zips that are there. Some unzip one folder too deep."""
-        folders = [self.folder / IMAGES / IMAGES, self.folder / IMAGES]
-        zips = [self.folder / f"{IMAGES}.zip"]
+        """The folders and zips that are there, of JPEGs or PNGs. Some unzip one folder too deep."""
+        folders = [self.folder / name / more for name in (IMAGES, f"{IMAGES}_png") for more in (name, "")]
+        zips = [self.folder / f"{name}.zip" for name in (IMAGES, f"{IMAGES}_png")]
         return [f for f in folders if f.is_dir()][:1] + [z for z in zips if z.is_file()]
 
     def _files(self, names: list[str]) -> ImageFiles:
@@ -92,10 +104,16 @@ class CelebA(EncodedImages):
         sources = self._image_sources()
         if not sources:
             raise ConfigError(f"{self.folder}: has no images; {self._advice()}")
-        found: list[ImageFiles] = [(FolderFiles if s.is_dir() else ZipFiles)(s, names) for s in sources]
-        if len(found) == 1:
-            return found[0]
-        return min(found, key=lambda files: len(files.missing()))
+        if len(sources) == 1 and sources[0].suffix == ".zip" and not ZipFiles(sources[0], names[:1]).missing():
+            return ZipFiles(sources[0], names)
+        other = [str(Path(name).with_suffix(".jpg" if name.endswith(".png") else ".png")) for name in names]
+        found: list[ImageFiles] = [
+            (FolderFiles if source.is_dir() else ZipFiles)(source, spelled)
+            for source in sources
+            for spelled in (names, other)
+        ]
+        whole = (files for files in found if not files.missing())
+        return next(whole, None) or min(found, key=lambda files: len(files.missing()))
 
     def _download(self) -> None:
         from torchvision import datasets
@@ -105,9 +123,9 @@ class CelebA(EncodedImages):
 
     def _advice(self) -> str:
         return (
-            f"get {IMAGES}.zip (leave it zipped, or unpack it to {IMAGES}/), {PARTITION} and, for attributes,"
-            f" {ATTRIBUTES} from mmlab.ie.cuhk.edu.hk/projects/CelebA.html or any copy of it, and put them into"
-            f" {self.folder}/"
+            f"get {IMAGES}.zip (leave it zipped, or unpack it to {IMAGES}/), {PARTITION}.txt and, for attributes,"
+            f" {ATTRIBUTES}.txt (or both as .csv) from mmlab.ie.cuhk.edu.hk/projects/CelebA.html or any copy"
+            f" of it, and put them into {self.folder}/"
         )
 
     def attributes(self, split: str) -> Attributes:
@@ -121,26 +139,35 @@ class CelebA(EncodedImages):
 
     def _read_attributes(self) -> tuple[list[str], Bool[Tensor, "N A"]]:
         """The attributes' names, and their values for each image that is in the cache."""
-        path = self.folder / ATTRIBUTES
-        lines = dict(_lines(path))
-        names = lines.get(2, "").split()
+        path = self._list(ATTRIBUTES)
+        lines = list(_lines(path))
+        if lines and len(lines[0][1]) == 1:
+            del lines[0]  # the number of images
+        names = lines[0][1] if lines else []
+        if len(names) < 1 or set(names[1:]) & {"1", "-1"}:
+            found = "nothing" if not lines else f"{' '.join(names)[:60]!r}"
+            raise ConfigError(
+                f"{path}: expected the names of the attributes in the first or second line, found {found}"
+            )
+        if len(lines) > 1 and len(lines[1][1]) == len(names):
+            names = names[1:]  # a .csv has a name for the column of file names, too
         stated = {}
-        for number, line in lines.items():
-            if number > 2:
-                name, *values = line.split()
-                if len(values) != len(names) or not set(values) <= {"1", "-1"}:
-                    raise ConfigError(f"{path}, line {number}: expected a name and {len(names)} values of 1 or -1")
-                stated[name] = [value == "1" for value in values]
+        for number, (name, *values) in lines[1:]:
+            if len(values) != len(names) or not set(values) <= {"1", "-1"}:
+                raise ConfigError(f"{path}, line {number}: expected a name and {len(names)} values of 1 or -1")
+            stated[Path(name).stem] = [value == "1" for value in values]
         wanted = [self.listed.files.names[row] for row in self.rows.tolist()]
-        if missing := [name for name in wanted if name not in stated]:
+        if missing := [name for name in wanted if Path(name).stem not in stated]:
             raise ConfigError(f"{path}: lacks {len(missing):,} of the images, such as {', '.join(missing[:3])}")
-        return names, torch.tensor([stated[name] for name in wanted])
+        return names, torch.tensor([stated[Path(name).stem] for name in wanted])
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers from 1."""
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The fields of the lines that are not empty, with their numbers from 1. Between fields: comma, tab, space."""
     try:
-        text = path.read_text(encoding="utf-8")
+        # A file that was saved on Windows may begin with a mark.
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
-    return ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    lines = enumerate((re.split(r"[\s,;]+", line.strip(" \t\r,;")) for line in text.splitlines()), 1)
+    return ((number, [field.strip('"') for field in fields]) for number, fields in lines if fields != [""])

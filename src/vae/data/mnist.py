@@ -1,13 +1,21 @@
-"""MNIST and the sets that share its format, read and, where missing, downloaded by torchvision."""
+"""MNIST and the sets that share its format; where they are missing, torchvision downloads them."""
 
-from collections.abc import Mapping
+import gzip
+import zlib
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
 from vae.data.image_data import ImageDataModule, ImageSet
+
+COUNTS = {"train": 60_000, "t10k": 10_000}
 
 
 class MNIST(ImageDataModule):
@@ -35,38 +43,75 @@ class MNIST(ImageDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         return (1, self.size, self.size)
 
+    @property
+    def _raw(self) -> Path:
+        return self.path / self.set_name / "raw"
+
     def fetch(self) -> None:
-        self._read(train=True, download=True)
-
-    def sources(self) -> Mapping[str, ImageSet]:
-        return {"train": self._read(train=True), "test": self._read(train=False)}
-
-    def _read(self, train: bool, download: bool = False) -> ImageSet:
+        """Download the files if any of them is missing."""
         from torchvision import datasets
 
-        raw = self.path / self.set_name / "raw"
+        names = [name for part in COUNTS for name in _names(part)]
+        if all(self._file(name) for name in names):
+            return
         try:
-            stored = getattr(datasets, self.set_name)(str(self.path), train=train, download=download)
+            getattr(datasets, self.set_name)(str(self.path), download=True)
         except (OSError, RuntimeError, AssertionError, ValueError, LookupError, TypeError) as error:
-            names = [Path(url).stem for url, _ in getattr(datasets, self.set_name).resources]
-            if all((raw / name).is_file() for name in names):
-                part = "train" if train else "t10k"
-                raise ConfigError(
-                    f"{raw}/{part}-*: a truncated or damaged file; delete it and let it be downloaded again"
-                ) from error
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(
-                f"paths.data={self.path}: {self.set_name} is not there and could not be downloaded"
-                f" ({reason}); put {', '.join(names)} (unpacked, or as .gz) into {raw}/"
-            ) from error
-        self._check(stored.data.shape, len(stored.targets), raw, 60_000 if train else 10_000)
-        images = stored.data.unsqueeze(1)
-        margin = (self.size - 28) // 2
-        return ImageSet(F.pad(images, (margin,) * 4) if margin else images, stored.targets.long())
+            raise ConfigError(f"{self._missing(names)}, and could not be downloaded ({reason})") from error
 
-    def _check(self, shape: tuple[int, ...], labels: int, raw: Path, expected: int) -> None:
-        if tuple(shape) != (expected, 28, 28) or labels != expected:
+    def _missing(self, names: Sequence[str]) -> str:
+        missing = [name for name in names if not self._file(name)]
+        return (
+            f"paths.data={self.path}: {self.set_name} is not there; put {', '.join(missing)} (unpacked, or as .gz)"
+            f" into {self._raw}/"
+        )
+
+    def sources(self) -> Mapping[str, ImageSet]:
+        return {"train": self._read("train"), "test": self._read("t10k")}
+
+    def _read(self, part: str) -> ImageSet:
+        count, (images_name, labels_name) = COUNTS[part], _names(part)
+        images = self._array(images_name, (count, 28, 28)).unsqueeze(1)
+        labels = self._array(labels_name, (count,)).long()
+        margin = (self.size - 28) // 2
+        return ImageSet(F.pad(images, (margin,) * 4) if margin else images, labels)
+
+    def _file(self, name: str) -> Path | None:
+        """The file of this name, packed or not, also where its last dot is a hyphen, as some copies have it."""
+        names = [name, name.replace("-idx", ".idx")]
+        paths = [self._raw / f"{spelled}{suffix}" for suffix in ("", ".gz") for spelled in names]
+        return next((path for path in paths if path.is_file()), None)
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> UInt8[Tensor, "..."]:
+        """The numbers of an idx file: two zeros, 8 for bytes, the number of axes, their sizes, the bytes.
+
+        Raises:
+            ConfigError: it is missing, damaged, or of another shape.
+        """
+        path = self._file(name)
+        if path is None:
+            raise ConfigError(self._missing([name]))
+        try:
+            content = path.read_bytes()
+            # Whoever packed it again made another file of the same contents, so that no checksum is asked for.
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigError(f"{path}: a truncated or damaged file ({error})") from error
+        header = b"".join(size.to_bytes(4) for size in (0x800 + len(shape), *shape))
+        expected = f"{'×'.join(map(str, shape))} bytes behind a header of {len(header)}"
+        if content[: len(header)] != header:
             raise ConfigError(
-                f"{raw}: expected {expected} images of 28×28 with a label each, found {tuple(shape)}"
-                f" and {labels} labels"
+                f"{path}: expected an idx file of {expected}, found one of {len(content):,} bytes that begins"
+                f" with {content[:4].hex(' ') or 'nothing'}; delete it and let it be downloaded again"
             )
+        if len(content) != len(header) + prod(shape):
+            raise ConfigError(
+                f"{path}: a truncated or damaged file: expected {expected}, found {len(content):,} bytes; delete"
+                " it and let it be downloaded again"
+            )
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8)[len(header) :].view(shape)
+
+
+def _names(part: str) -> tuple[str, str]:
+    return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
