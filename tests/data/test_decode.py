@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -60,6 +61,46 @@ def test_sixteen_bits_are_scaled_not_cut_off() -> None:
     levels = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
     made = WHOLE(encode(levels, "PNG"))
     torch.testing.assert_close(made[0].double(), torch.from_numpy(levels / 257), atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", "<i4", "<f4"])
+def test_numbers_of_more_than_eight_bits_in_a_tiff(dtype: str) -> None:
+    levels = np.arange(48 * 64).reshape(48, 64) * 21
+    values = (levels / 65535 if "f" in dtype else levels).astype(dtype)
+    made = WHOLE(encode(values, "TIFF"))
+    torch.testing.assert_close(made[0].double(), torch.from_numpy(levels / 257), atol=0.51, rtol=0)
+
+
+def test_a_phones_two_pictures_in_one_file() -> None:
+    second = Image.fromarray(255 - pixels(0, 48, 64))
+    encoded = encode(_image(), "MPO", save_all=True, append_images=[second], quality=95)
+    assert Image.open(io.BytesIO(encoded)).format == "MPO"
+    assert torch.equal(WHOLE(encoded), WHOLE(encode(_image(), quality=95)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "I;16"])
+@pytest.mark.parametrize("background", [(255, 255, 255), (10, 20, 30)])
+def test_what_is_transparent_shows_the_background(mode: str, background: tuple[int, int, int]) -> None:
+    """The left half is black and transparent, the right half white and not."""
+    grey = np.zeros((4, 8), np.uint8)
+    grey[:, 4:] = 255
+    if mode in ("P", "RGB"):
+        picture = Image.fromarray(grey).convert(mode)
+        encoded = encode(picture, "PNG", transparency=0 if mode == "P" else (0, 0, 0))
+    elif mode == "I;16":
+        encoded = encode(Image.fromarray(grey.astype(np.uint16) * 257), "PNG", transparency=0)
+    else:
+        picture = Image.fromarray(np.dstack([grey, grey])).convert("RGBA")
+        encoded = encode(picture.convert(mode), "TIFF" if mode == "PA" else "PNG")
+    made = Transform(3, 4, 8, background=background)(encoded)
+    assert made[:, 0, 0].tolist() == list(background)
+    assert made[:, 0, 7].tolist() == [255, 255, 255]
+
+
+def test_half_transparent_is_half_of_each() -> None:
+    red = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
+    assert Transform(3, 4, 4)(encode(red, "PNG"))[:, 0, 0].tolist() == [255, 127, 127]
+    assert Transform(3, 4, 4, background=(0, 0, 0))(encode(red, "PNG"))[:, 0, 0].tolist() == [128, 0, 0]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
@@ -125,7 +166,12 @@ def test_without_a_crop_the_largest_centre_of_the_aspect(height: int, width: int
         (encode(_image())[:200], "damaged or truncated"),
         (encode(_image(), "PNG")[:-100], "damaged or truncated PNG"),
         (encode(_image(), "WEBP")[:-50], "damaged or truncated"),
-        (encode(_image(), "BMP"), "a BMP, where JPEG, PNG, WEBP are read"),
+        (encode(_image(), "PDF"), "not an image"),
+        (encode(_image(), "SGI"), "a SGI, where JPEG, MPO, PNG, .* are read"),
+        (encode(np.full((48, 64), 70_000, np.int32), "TIFF"), "grey values from 70000 to 70000, where whole"),
+        (encode(np.full((48, 64), -1, np.int32), "TIFF"), "grey values from -1 to -1, where whole numbers must"),
+        (encode(np.full((48, 64), 1.5, np.float32), "TIFF"), "grey values from 1.5 to 1.5, where floating-point"),
+        (encode(np.full((48, 64), np.nan, np.float32), "TIFF"), "grey values from nan to nan"),
         (encode(_image(20, 20)), r"20×20 pixels, less than the crop of 40×40"),
         (encode(_image(60, 60)), r"60×60 pixels instead of 64×48"),
         (_png_that_claims(30_000, 30_000), "more than 89,478,485 pixels"),

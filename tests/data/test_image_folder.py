@@ -6,13 +6,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from PIL import Image
 
 from pictures_on_disk import encode, pixels, write_folder, write_zip
 from vae.checks import ConfigError
+from vae.data.decode import FORMATS
 from vae.data.image_folder import ImageFolder
 from vae.run.directory import RunDirectory
 
@@ -162,6 +165,68 @@ def test_what_is_passed_over(tmp_path: Path) -> None:
     assert len(_set_up(_write(tmp_path, files | junk, False)).listed.files) == 20
 
 
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_how_the_folders_were_read_is_always_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], zipped: bool
+) -> None:
+    names = [f"Training/cat/{name}" for name in MANY] + ["VALID/dog/a.png", "Testing/dog/b.png"]
+    other = {"Training/notes.txt": b"", "Training/cat/a.heic": b"", "Training/b.HEIC": b"", ".hidden": b""}
+    _set_up(_write(tmp_path, _files(*names) | other, zipped))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(
+        ": train 20, val 1, test 1; test from Testing/, train from Training/, val from VALID/;"
+        " 2 classes (cat, dog); passed over 3 other files (2 .heic, 1 .txt)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "how"),
+    [
+        (MANY, "splits drawn by name; no classes"),
+        ([f"a/{name}" for name in MANY] + ["b/x.png"], "splits drawn by name; 2 classes (a, b)"),
+        (
+            [f"TRAIN/{name}" for name in MANY] + ["validation/x.png"],
+            "train from TRAIN/, val from validation/, test drawn from train by name; no classes",
+        ),
+        (
+            [f"train/{n}" for n in MANY] + ["training/x.png", "test/y.png"],
+            "train from train/, train from training/",
+        ),
+    ],
+)
+def test_what_folders_mean(tmp_path: Path, names: list[str], how: str) -> None:
+    assert how in _set_up(_write(tmp_path, _files(*names), False)).summary()
+
+
+def test_every_format_that_is_read_is_listed(tmp_path: Path) -> None:
+    """By its own suffixes, in any case; what Pillow cannot write here is left out."""
+    picture = Image.fromarray(pixels(0, 30, 40)).quantize(16)
+    files = {f"{n:02d}.png": encode(picture, "PNG") for n in range(9)}
+    for file_format in set(FORMATS) & set(Image.SAVE) - {"QOI"}:
+        shown = (
+            picture.convert("RGB")
+            if file_format in ("JPEG", "MPO", "WEBP", "AVIF", "PPM", "JPEG2000")
+            else picture
+        )
+        for suffix in FORMATS[file_format]:
+            files[f"{file_format}{suffix.upper()}"] = encode(shown, file_format)
+    data = _set_up(_write(tmp_path, files, False))
+    assert len(data.listed.files) == len(files) > 20
+    assert "passed over" not in data.summary()
+
+
+def test_background_shows_through_icons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    icon = np.zeros((8, 8, 4), np.uint8)
+    icon[2:6, 2:6, 3] = 255
+    path = _write(tmp_path, dict.fromkeys(MANY, encode(icon, "PNG")), False)
+    assert _set_up(path).images("train", 1)[0][0, :, 0, 0].tolist() == [1, 1, 1]
+    assert _set_up(path).images("train", 1)[0][0, :, 4, 4].tolist() == [0, 0, 0]
+    assert _set_up(path, background="#ff0000").images("train", 1)[0][0, :, 0, 0].tolist() == [1, 0, 0]
+    capsys.readouterr()
+    _set_up(path, background="black")
+    assert f"{path}: all images are the same, pixel for pixel" in capsys.readouterr().err
+
+
 def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
     elsewhere = write_folder(tmp_path / "elsewhere", _files(*MANY))
     path = tmp_path / "images"
@@ -218,6 +283,7 @@ def test_encrypted_entry(tmp_path: Path) -> None:
     [
         ({"path": None}, r"data.path=null: set it to a folder or a zip"),
         ({"path": "no/where"}, r"data.path=no/where: there is no such folder or zip"),
+        ({"background": "nocolour"}, r"data.background=nocolour: must be a colour as HTML writes it"),
         ({"channels": 2}, r"data.channels=2: must be one of 1, 3"),
         ({"size": 0}, r"data.size=0: must be a whole number"),
         ({"size": [8]}, r"data.size=\[8\]: must be a whole number or two"),

@@ -34,6 +34,33 @@ def test_pil_images_are_taken_in_what_the_model_sees() -> None:
     assert (as_tensor(picture.convert("RGBA"), COLOUR) == 200).all()
 
 
+def test_pil_images_of_more_than_eight_bits_are_scaled() -> None:
+    levels = np.arange(24, dtype=np.uint16).reshape(6, 4) * 2849
+    for picture in (Image.fromarray(levels), Image.fromarray(levels.astype(np.int32))):
+        np.testing.assert_array_equal(as_tensor(picture, GREY)[0, 0], (levels / 257).round())
+    floats = Image.fromarray((levels / 65535).astype(np.float32))
+    np.testing.assert_allclose(as_tensor(floats, GREY)[0, 0], levels / 257, atol=0.51)
+
+
+def test_pil_images_show_the_background_through() -> None:
+    icon = Image.new("RGBA", (4, 6), (0, 0, 0, 0))
+    assert (as_tensor(icon, GREY) == 255).all()
+    assert (as_tensor(icon, COLOUR, (1, 2, 3)) == torch.tensor([1, 2, 3])[:, None, None]).all()
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f4", ">u1"])
+def test_arrays_in_either_order_of_bytes(dtype: str) -> None:
+    values = np.arange(24).reshape(6, 4).astype(dtype)
+    values = values if values.dtype.kind == "u" else values / np.array(24, dtype)
+    np.testing.assert_allclose(as_tensor(values.astype(dtype), GREY)[0, 0], values)
+
+
+def test_an_array_that_may_not_be_written_to() -> None:
+    values = np.zeros((6, 4), np.uint8)
+    values.setflags(write=False)
+    assert as_tensor(values, GREY).shape == (1, *GREY)
+
+
 def test_float64_arrays_become_float32() -> None:
     assert as_tensor(np.ones((6, 4)), GREY).dtype == torch.float32
 
@@ -47,6 +74,11 @@ def test_float64_arrays_become_float32() -> None:
         (torch.rand(6, 4) - 0.5, r"must be in \[0, 1\]"),
         (torch.full((6, 4), float("nan")), "NaN"),
         (torch.zeros(6, 4, dtype=torch.int64), r"images of type torch\.int64"),
+        (np.zeros((6, 4), ">u2"), r"images of type torch\.uint16: must be uint8"),
+        (np.zeros((6, 4), np.complex64), r"images of type torch\.complex64: must be uint8"),
+        (np.zeros((6, 4), np.longdouble), r"images of type (float128|longdouble|.*float64)"),
+        (np.full((6, 4), "a"), r"images of type <U1: must be uint8"),
+        (Image.fromarray(np.full((6, 4), 2.0, np.float32)), "images: grey values from 2 to 2"),
         ("picture.png", "str is no image"),
         ([], "empty list"),
         (torch.rand(4), "images of shape 4"),

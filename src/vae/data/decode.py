@@ -11,7 +11,26 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".mpo",),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "TGA": (".tga",),
+    "PCX": (".pcx",),
+    "QOI": (".qoi",),
+    "ICO": (".ico",),
+}
+"""The formats that are read, as Pillow calls them, and how the names of such files end. Of several pictures in a
+file (an animation, the two of a phone's camera) it is the first. None is here for which Pillow starts another program."""
+WHITE = (255, 255, 255)
 MAX_PIXELS = int(Image.MAX_IMAGE_PIXELS or 0)
 """Pillow's limit, 89,478,485. A few bytes can claim to be an image that would fill the memory."""
 
@@ -31,6 +50,7 @@ class Transform(NamedTuple):
         height, width: of the result.
         crop: the side of the centre square to keep, or None.
         source: the (height, width) that every image must have, or None for any.
+        background: the colour behind what is transparent, in RGB.
     """
 
     channels: int
@@ -38,6 +58,7 @@ class Transform(NamedTuple):
     width: int
     crop: int | None = None
     source: tuple[int, int] | None = None
+    background: tuple[int, int, int] = WHITE
 
     def __call__(self, encoded: bytes) -> UInt8[Tensor, "C H W"]:
         """The image as uint8 (channels, height, width).
@@ -47,8 +68,10 @@ class Transform(NamedTuple):
         """
         image_format = check_header(encoded)
         try:
-            fast = image_format == "JPEG" and has_fast_jpeg()
-            pixels = decode_jpeg(encoded) if fast else decode_any(encoded)
+            fast = image_format in ("JPEG", "MPO") and has_fast_jpeg()
+            pixels = decode_jpeg(encoded) if fast else decode_any(encoded, self.background)
+        except BadImageError:
+            raise
         except Exception as error:  # what a decoder raises on damaged bytes differs from format to format
             raise BadImageError(f"damaged or truncated {image_format}") from error
         if self.source is not None and pixels.shape[1:] != self.source:
@@ -114,14 +137,41 @@ def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
     return pixels
 
 
-def decode_any(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
-    """RGB pixels, whatever the file holds: grey, a palette, 16 bits, alpha (which is dropped)."""
+def decode_any(encoded: bytes, background: tuple[int, int, int] = WHITE) -> UInt8[Tensor, "3 H W"]:
+    """RGB pixels, whatever the file holds, see `to_rgb`."""
     with Image.open(io.BytesIO(encoded)) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):
-            # Pillow would cut 16-bit values off at 255; 65535 / 257 = 255.
-            image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return torch.from_numpy(np.array(to_rgb(opened, background))).permute(2, 0, 1)
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
+    """What an image shows: upright, in 8-bit RGB, with the background behind what is transparent.
+
+    Whole numbers of more than 8 bits are scaled from 0…65535, and floating-point numbers from 0…1, where Pillow
+    would cut them off at 255.
+
+    Raises:
+        BadImageError: its numbers are outside of that.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        values, key = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray(_as_bytes(values))
+        if key is not None:
+            image.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", shown.size, background), shown).convert("RGB")
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bits, or floats from 0 to 1, as 0…255 (65535 / 257 = 255)."""
+    whole = np.issubdtype(values.dtype, np.integer)
+    least, most = values.min(), values.max()
+    if not (least >= 0 and most <= (65535 if whole else 1)):
+        allowed = "whole numbers must be in 0…65535" if whole else "floating-point numbers must be in 0…1"
+        raise BadImageError(f"grey values from {least:g} to {most:g}, where {allowed}")
+    return (values / 257 if whole else values * 255).round().astype(np.uint8)
 
 
 def to_channels(pixels: UInt8[Tensor, "3 H W"], channels: int) -> UInt8[Tensor, "C H W"]:

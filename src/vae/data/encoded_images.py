@@ -1,13 +1,14 @@
-"""What image sets share whose images are JPEG, PNG or WebP files: they are decoded once, into the cache."""
+"""What image sets share whose images are files, JPEG and others: they are decoded once, into the cache."""
 
 import hashlib
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
@@ -18,11 +19,15 @@ from vae.data.image_files import ImageFiles
 
 
 class Listed(NamedTuple):
-    """The images of a set: where they are, which (by position) make up each split, and a class for each."""
+    """The images of a set: where they are, which (by position) make up each split, and a class for each.
+
+    `how` says how that was found out, for the line that the user reads.
+    """
 
     files: ImageFiles
     splits: Mapping[str, Int64[Tensor, " M"]]
     labels: Int64[Tensor, " N"]
+    how: str = ""
 
 
 class EncodedImages(ImageDataModule):
@@ -71,12 +76,22 @@ class EncodedImages(ImageDataModule):
         self._verified = True
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split the images, and have it noted which they are."""
+        """Read and split the images, say how, and have it noted which they are."""
         if self.subsets:
             return
         super().setup(stage)
-        if self.note is not None and (self.trainer is None or self.trainer.is_global_zero):
+        if self.trainer is not None and not self.trainer.is_global_zero:
+            return
+        _say(self.summary())
+        if all_equal(self.subsets["train"].source.images):
+            _say(f"{self.listed.files.path}: all images are the same, pixel for pixel")
+        if self.note is not None:
             self.note(str(self.listed.files.path), self.digests())
+
+    def summary(self) -> str:
+        """One line: how many images each split has, and how they were found."""
+        sizes = ", ".join(f"{name} {len(subset):,}" for name, subset in self.subsets.items())
+        return "; ".join(part for part in (f"{self.listed.files.path}: {sizes}", self.listed.how) if part)
 
     def digests(self) -> dict[str, str]:
         """Of each split, how many images are listed, and a digest of their names and sizes in bytes."""
@@ -107,3 +122,12 @@ class EncodedImages(ImageDataModule):
     def _image_cache(self) -> ImageCache:
         name = type(self).__name__.lower()
         return ImageCache(self.cache, name, self.listed.files, self.transform, self.on_bad)
+
+
+def all_equal(images: UInt8[Tensor, "N C H W"]) -> bool:
+    """Whether there are several images and no pixel of them differs. Ends at the first that does."""
+    return len(images) > 1 and all(bool((chunk == images[0]).all()) for chunk in images.split(256))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data.batches import Draw, EvalBatches, Groups, TrainBatches
+from vae.data.decode import WHITE
 from vae.random import generator, set_draws
 
 Values = Literal["bytes", "binary"]
@@ -138,6 +139,9 @@ class ImageDataModule(LightningDataModule, ABC):
         # Called with the place of images that are files, and what tells those of each split from others.
         self.note: Callable[[str, dict[str, str]], None] | None = None
         self.steps_at_once = 1
+
+    background: tuple[int, int, int] = WHITE
+    """The colour behind what is transparent in an image that is handed in."""
 
     @property
     @abstractmethod

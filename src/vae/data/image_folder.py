@@ -1,9 +1,10 @@
-"""Any folder tree, or zip, of JPEG, PNG and WebP images."""
+"""Any folder tree, or zip, of images."""
 
 import hashlib
 import os
 import unicodedata
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -11,21 +12,32 @@ from typing import Any
 
 import torch
 from jaxtyping import Int64
+from PIL import ImageColor
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice, check_int, check_number
-from vae.data.decode import Transform
+from vae.data.decode import FORMATS, Transform
 from vae.data.encoded_images import EncodedImages, Listed
 from vae.data.image_files import FolderFiles, ZipFiles, open_zip
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-SPLITS = ("train", "val", "test")
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders, in lower case, and the splits that they are."""
 
 
 class ImageFolder(EncodedImages):
     """`data=image_folder data.path=…`: the images of a folder tree or zip, of any size and aspect.
 
-    If the topmost folders are called `train`, `val` and `test`, those are the splits; a split that has no
+    If the topmost folders are called `train`, `val` and `test` (or as `SPLITS` says, in any case), those are the
+    splits; a split that has no
     folder is drawn from the training images: which split an image is in depends on its name and on
     `split_seed` alone, so that an image that is added moves no other. The folder below (below the split's) is an
     image's class. Files and folders whose names begin with a dot or with `__` are passed over.
@@ -37,6 +49,7 @@ class ImageFolder(EncodedImages):
         crop: the side of the centre square to keep before resizing, or null for the largest centre
             rectangle of the wanted aspect.
         channels: 3, or 1 for grey.
+        background: the colour behind what is transparent, as HTML writes colours: `white`, `#202020`.
         val_fraction, test_fraction: of the images, where there is no folder for them: the chance of each image,
             so that of few images there may be some more or fewer, and at least one.
         **options: those of `EncodedImages`.
@@ -51,6 +64,7 @@ class ImageFolder(EncodedImages):
         size: int | Sequence[int] = 64,
         crop: int | None = None,
         channels: int = 3,
+        background: str = "white",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         **options: Any,
@@ -60,6 +74,7 @@ class ImageFolder(EncodedImages):
         self.size = _height_and_width(size)
         self.crop = None if crop is None else check_int("data.crop", crop)
         self.channels = int(check_choice("data.channels", str(channels), ("1", "3")))
+        self.background = _colour(background)
         self.fractions = {
             "test": check_number("data.test_fraction", test_fraction, above=0),
             "val": check_number("data.val_fraction", val_fraction, above=0),
@@ -71,47 +86,58 @@ class ImageFolder(EncodedImages):
 
     @property
     def transform(self) -> Transform:
-        return Transform(self.channels, *self.size, self.crop)
+        return Transform(self.channels, *self.size, self.crop, background=self.background)
 
     def find(self) -> Listed:
         if self.path is None:
             raise ConfigError("data.path=null: set it to a folder or a zip of images")
         path = Path(self.path)
         if path.is_dir():
-            names = sorted(_walk(path))
-            files: FolderFiles | ZipFiles = FolderFiles(path, names)
+            found = sorted(_walk(path))
         elif path.is_file():
-            names = sorted(name for name in open_zip(path).NameToInfo if _is_image(name))
-            files = ZipFiles(path, names)
+            found = sorted(name for name in open_zip(path).NameToInfo if not name.endswith("/"))
         else:
             raise ConfigError(f"data.path={path}: there is no such folder or zip")
+        found = [name for name in found if not _is_hidden(name)]
+        names = [name for name in found if name.lower().endswith(SUFFIXES)]
+        files = (FolderFiles if path.is_dir() else ZipFiles)(path, names)
         if not names:
             raise ConfigError(f"data.path={path}: holds no image ({', '.join(SUFFIXES)})")
+        passed_over = _passed_over([name for name in found if not name.lower().endswith(SUFFIXES)])
         folders = [PurePosixPath(name).parts[:-1] for name in names]
         # The folders that all images are in are no splits and no classes.
         common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
-        if any(folder[common:] and folder[common] in SPLITS for folder in folders):
-            return Listed(
-                files, self._by_folder(names, [f[common:] for f in folders]), _classes(folders, common + 1)
-            )
-        return Listed(files, self._draw(names, torch.arange(len(names)), {}), _classes(folders, common))
+        if any(folder[common:] and folder[common].lower() in SPLITS for folder in folders):
+            splits, how = self._by_folder(names, [folder[common:] for folder in folders])
+            depth = common + 1
+        else:
+            splits, how = self._draw(names, torch.arange(len(names)), {}), "splits drawn by name"
+            depth = common
+        labels, classes = _classes(folders, depth)
+        return Listed(files, splits, labels, "; ".join([how, classes, *passed_over]))
 
-    def _by_folder(self, names: Sequence[str], folders: list[tuple[str, ...]]) -> dict[str, Int64[Tensor, " M"]]:
-        """The splits that have a folder, by its name, and the others drawn from the training images."""
+    def _by_folder(
+        self, names: Sequence[str], folders: list[tuple[str, ...]]
+    ) -> tuple[dict[str, Int64[Tensor, " M"]], str]:
+        """The splits that have a folder, the others drawn from the training images, and how it was done."""
         first = [folder[0] if folder else "" for folder in folders]
-        if others := sorted(set(first) - set(SPLITS)):
+        split_of = {name: SPLITS[name.lower()] for name in sorted(set(first)) if name.lower() in SPLITS}
+        if others := sorted(set(first) - set(split_of)):
             raise ConfigError(
-                f"data.path={self.path}: beside {', '.join(sorted(set(first) & set(SPLITS)))} there are images in"
+                f"data.path={self.path}: beside {', '.join(split_of)} there are images in"
                 f" {others[0] or 'no folder'}, which belong to no split"
             )
         splits = {
-            name: torch.tensor([row for row, folder in enumerate(first) if folder == name]) for name in set(first)
+            split: torch.tensor([row for row, name in enumerate(first) if split_of[name] == split])
+            for split in sorted(set(split_of.values()))
         }
         if "train" not in splits:
             raise ConfigError(
-                f"data.path={self.path}: there are images in {', '.join(sorted(splits))} but none in train"
+                f"data.path={self.path}: there are images in {', '.join(split_of)} but none in train"
             )
-        return self._draw(names, splits.pop("train"), splits)
+        how = [f"{split} from {name}/" for name, split in split_of.items()]
+        drawn = [f"{split} drawn from train by name" for split in self.fractions if split not in splits]
+        return self._draw(names, splits.pop("train"), splits), ", ".join([*how, *drawn])
 
     def _draw(
         self, names: Sequence[str], rows: Int64[Tensor, " N"], given: dict[str, Int64[Tensor, " M"]]
@@ -149,24 +175,44 @@ def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     return check_int("data.size", sides[0]), check_int("data.size", sides[1])
 
 
-def _classes(folders: list[tuple[str, ...]], depth: int) -> Int64[Tensor, " N"]:
-    """The number, in alphabetical order, of each image's folder at `depth`."""
+def _colour(name: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(name)
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"data.background={name}: must be a colour as HTML writes it, white or '#202020'"
+        ) from error
+    return red, green, blue
+
+
+def _classes(folders: list[tuple[str, ...]], depth: int) -> tuple[Int64[Tensor, " N"], str]:
+    """The number, in alphabetical order, of each image's folder at `depth`, and which those are."""
     names = [folder[depth] if len(folder) > depth else "" for folder in folders]
     number = {name: n for n, name in enumerate(sorted(set(names)))}
-    return torch.tensor([number[name] for name in names])
+    some = ", ".join(list(number)[:5]) + (", …" if len(number) > 5 else "")
+    told = "no classes" if len(number) == 1 else f"{len(number)} classes ({some.lstrip(', ')})"
+    return torch.tensor([number[name] for name in names]), told
+
+
+def _passed_over(names: Sequence[str]) -> list[str]:
+    """How many files are no images, and of which kinds; nothing where there are none."""
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names)
+    some = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(4)) + (
+        ", …" if len(kinds) > 4 else ""
+    )
+    return [f"passed over {len(names):,} other files ({some})"] if names else []
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The images below a folder, relative to it; links are followed, but none twice."""
+    """The files below a folder, relative to it; links are followed, but none twice."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         folders[:] = [] if real in seen else folders
         if real not in seen:
             seen.add(real)
-            yield from filter(_is_image, (os.path.relpath(os.path.join(folder, f), root) for f in files))
+            yield from (os.path.relpath(os.path.join(folder, file), root) for file in files)
 
 
-def _is_image(name: str) -> bool:
-    hidden = any(part.startswith((".", "__")) for part in PurePosixPath(name).parts)
-    return not hidden and name.lower().endswith(SUFFIXES)
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__")) for part in PurePosixPath(name).parts)

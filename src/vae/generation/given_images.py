@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vae.checks import ConfigError
 from vae.data import ImageDataModule
@@ -38,14 +38,14 @@ def _read(path: Path, data: ImageDataModule) -> Any:
     try:
         if isinstance(data, EncodedImages):
             return data.transform(path.read_bytes())
-        with Image.open(path) as image:
-            image.load()
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
             width, height = image.size
             if (height, width) != data.image_shape[1:]:
                 raise ConfigError(
                     f"images={path}: {height}×{width} pixels, but this model takes"
                     f" {data.image_shape[1]}×{data.image_shape[2]}"
                 )
-            return image.copy()
+            return image
     except (BadImageError, UnidentifiedImageError, OSError) as error:
         raise ConfigError(f"images={path}: {error}") from error

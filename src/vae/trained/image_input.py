@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from vae.checks import ConfigError
+from vae.data.decode import WHITE, BadImageError, to_rgb
 
 Images = Any
 """A NumPy array, a tensor, a PIL image, or a list of any of these; (H, W), (H, W, C), (C, H, W) or a batch."""
 
 
 def as_tensor(
-    images: Images, image_shape: tuple[int, int, int]
+    images: Images, image_shape: tuple[int, int, int], background: tuple[int, int, int] = WHITE
 ) -> UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]:
     """One image or many as a batch, in bytes or as floats in [0, 1], whichever they were.
 
@@ -23,6 +25,7 @@ def as_tensor(
         images: a single image is taken as a batch of one. Without a channel axis it is grey; NumPy arrays and
             tensors may have their channels first or last.
         image_shape: (C, H, W), what the model takes.
+        background: the colour behind what is transparent in a PIL image.
 
     Raises:
         ConfigError: another size, number of channels, type or range.
@@ -30,19 +33,30 @@ def as_tensor(
     if isinstance(images, Sequence) and not isinstance(images, str):
         if not images:
             raise ConfigError("images: an empty list; give at least one image")
-        return torch.cat([as_tensor(image, image_shape) for image in images])
-    batch = _channels_first(_to_tensor(images, image_shape[0]), image_shape)
+        return torch.cat([as_tensor(image, image_shape, background) for image in images])
+    batch = _channels_first(_to_tensor(images, image_shape[0], background), image_shape)
     if batch.dtype == torch.uint8:
         return batch
     return _check_range(batch)
 
 
-def _to_tensor(images: Images, channels: int) -> Tensor:
-    if hasattr(images, "convert"):
-        # A PIL image of a palette, of 1 bit, or with transparency is what it shows.
-        return torch.from_numpy(np.array(images.convert("L" if channels == 1 else "RGB")))
+def _to_tensor(images: Images, channels: int, background: tuple[int, int, int]) -> Tensor:
+    if isinstance(images, Image.Image):
+        # One of a palette, of 1 or 16 bits, or with transparency is what it shows.
+        try:
+            shown = to_rgb(images, background)
+        except BadImageError as error:
+            raise ConfigError(f"images: {error}") from error
+        return torch.from_numpy(np.array(shown.convert("L") if channels == 1 else shown))
     if isinstance(images, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(images))
+        # A copy, which can be written to, in this machine's order of bytes.
+        values = np.array(images, dtype=images.dtype.newbyteorder("="), order="C")
+        try:
+            return torch.from_numpy(values)
+        except TypeError as error:
+            raise ConfigError(
+                f"images of type {images.dtype}: must be uint8 in 0…255 or floats in [0, 1]"
+            ) from error
     if isinstance(images, Tensor):
         return images.detach()
     raise ConfigError(

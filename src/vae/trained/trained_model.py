@@ -57,7 +57,7 @@ class TrainedModel:
 
     def x(self, images: Images) -> Float[Tensor, "B C H W"]:
         """Images as the x of the model, on its device."""
-        batch = as_tensor(images, self.image_shape)
+        batch = as_tensor(images, self.image_shape, self.data.background)
         if batch.dtype == torch.uint8:
             with torch.random.fork_rng(devices=[]):
                 set_draws(0, torch.device("cpu"))
