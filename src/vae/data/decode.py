@@ -29,7 +29,7 @@ FORMATS = {
     "ICO": (".ico",),
 }
 """The formats that are read, as Pillow calls them, and how the names of such files end. Of several pictures in a
-file (an animation, the two of a phone's camera) it is the first. None is here for which Pillow starts another program."""
+file (an animation, the two of a phone's camera) it is the first. None here makes Pillow start another program."""
 WHITE = (255, 255, 255)
 MAX_PIXELS = int(Image.MAX_IMAGE_PIXELS or 0)
 """Pillow's limit, 89,478,485. A few bytes can claim to be an image that would fill the memory."""
