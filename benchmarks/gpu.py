@@ -199,6 +199,13 @@ def smoke(bench: Bench) -> dict[str, Any]:
         steps = 40 if bench.tiny else 300
         module = trained(bench.config(f"trainer.max_steps={steps}", "logger=csv", "callback=none", *overrides))
         found[name] = {"steps": module.trainer.global_step, "val/elbo": module.latest["val/elbo"]}
+    if bench.device.type == "cuda":
+        eager = found["burda_iwae_short"]["val/elbo"]
+        graphed = trained(
+            bench.config("trainer.max_steps=300", "logger=csv", "callback=none", *RUNS["burda_iwae_short"],
+                         "compile.mode=cuda-graph")
+        ).latest["val/elbo"]  # fmt: skip
+        found["cuda_graph"] = {"val/elbo": graphed, "difference": graphed - eager}
     return found
 
 
@@ -425,7 +432,8 @@ def stack_step_seconds(bench: Bench, members: int, seeds: bool) -> float:
 
     def member(n: int) -> VAEModule:
         own = (f"objective.beta={1 + n / 100}", f"seed={n if seeds else 0}", "trainer.limit_val_batches=1")
-        return trained(bench.config(*QUIET, *BURDA, f"+{own[2]}", *own[:2], run=f"member{n}"))
+        compiled = () if bench.tiny else ("compile=true",)
+        return trained(bench.config(*QUIET, *BURDA, *compiled, f"+{own[2]}", *own[:2], run=f"member{n}"))
 
     if bench.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from vae.internals import checkpoints_between_epochs, steps_in_checkpoint
+from vae.internals import checkpoints_between_epochs, copy_all, steps_in_checkpoint
 from vae.training.build import build_module, build_trainer
 
 
@@ -44,3 +44,9 @@ def test_lightning_counts_steps_where_we_count_ours(
 def test_lightnings_checkpoints_within_an_epoch_are_known() -> None:
     assert not checkpoints_between_epochs(ModelCheckpoint())
     assert checkpoints_between_epochs(ModelCheckpoint(every_n_train_steps=3))
+
+
+def test_torch_copies_many_tensors_at_once() -> None:
+    place = torch.zeros(2, 3)
+    copy_all([place[0], place[1]], [torch.ones(3), torch.full((3,), 2)])
+    assert place.tolist() == [[1, 1, 1], [2, 2, 2]]

@@ -3,6 +3,7 @@
 A library may change these without notice, so that each has a test in tests/test_internals.py that names it.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need no torch start quickly.
@@ -10,6 +11,7 @@ if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need 
     from lightning.pytorch.callbacks import ModelCheckpoint
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
+    from torch import Tensor
     from torch.optim import Optimizer
 
 
@@ -36,6 +38,13 @@ def steps_in_checkpoint(checkpoint: dict[str, Any]) -> tuple[dict[str, int], dic
 def checkpoints_between_epochs(callback: "ModelCheckpoint") -> bool:
     """Lightning: whether a ModelCheckpoint saves after some steps or some time, and not only at an epoch's end."""
     return bool(callback._every_n_train_steps or callback._train_time_interval)
+
+
+def copy_all(places: "Sequence[Tensor]", values: "Sequence[Tensor]") -> None:
+    """torch: copy each of the values into its place, on a GPU by few launches for all of them."""
+    import torch
+
+    torch._foreach_copy_(list(places), list(values))
 
 
 def optuna_trial(study: "Study", frozen: "FrozenTrial") -> "Trial":

@@ -39,7 +39,7 @@ ALIKE = {
     "schedule": [["objective/beta=linear", "objective.beta.steps=9", *s] for s in SEEDS],
 }
 for group, options in {
-    "likelihood": ["categorical", "continuous_bernoulli", "discretized_gaussian",
+    "likelihood": ["bernoulli", "categorical", "continuous_bernoulli", "discretized_gaussian",
                    "discretized_logistic", "gaussian_optimal", "gaussian_per_pixel"],
     "posterior": ["flow", "full_gaussian"],
     "prior": ["flow", "gaussian_mixture", "vamp"],
@@ -105,6 +105,25 @@ def test_steps_together_are_those_of_each_alone(name: str, composed: Composed, f
             assert state.keys() == other_state.keys()
             for key, value in state.items():
                 torch.testing.assert_close(other_state[key], value, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["latent sizes", "likelihood=bernoulli"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching")
+def test_compiled_steps_are_those_of_a_stack_that_is_not(name: str, composed: Composed, float64: None) -> None:
+    torch._dynamo.reset()
+    stacks = []
+    for compiled in (False, True):
+        runs = modules(composed, ALIKE[name])
+        stacks.append(StackedRuns(runs, [run.optimizer(run.parameters()) for run in runs], compiled))
+    for step in range(3):
+        x, drawn = torch.rand(4, 1, 8, 8).round(), noises(stacks[0].runs, step, 4)
+        widest = max(noise.shape[-1] for noise in drawn)
+        noise = torch.stack([pad(noise, (0, widest - noise.shape[-1])) for noise in drawn])
+        for stack in stacks:
+            stack.step(x, x, noise, torch.tensor(step))
+    torch.testing.assert_close(stacks[1].parameters, stacks[0].parameters, rtol=1e-9, atol=1e-10)
 
 
 def test_a_stack_goes_on_from_the_states_of_its_members(composed: Composed, float64: None) -> None:

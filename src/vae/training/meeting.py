@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from vae.data import BatchGroup
-from vae.internals import count_steps
+from vae.internals import copy_all, count_steps
 from vae.training.divergence import Step
 from vae.training.module import VAEModule
 from vae.training.stack import StackedRuns, Taken
@@ -149,7 +149,7 @@ class Meeting:
             for stacked in [stacked for stacked in self._stacks if set(stacked) & set(members)]:
                 self._stacks.pop(stacked).write_back()
             modules = [request.module for request in requests]
-            self._stacks[tuple(members)] = StackedRuns(modules)
+            self._stacks[tuple(members)] = StackedRuns(modules, compiled=modules[0].is_compiled)
         return self._stacks[tuple(members)]
 
 
@@ -162,7 +162,7 @@ class Alone:
     def take(self, module: VAEModule, group: BatchGroup, steps: int) -> Share:
         """Take so many steps."""
         if self.runs is None:
-            self.runs = StackedRuns([module])
+            self.runs = StackedRuns([module], compiled=True)
         taken = steps_together(self.runs, [Request(module, group, steps)])
         return Share(*(values[:, 0] for values in taken))
 
@@ -178,30 +178,22 @@ def current_meeting() -> Meeting | None:
 def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
     """Take the steps of a group, each with the draws that each member would have by itself."""
     runs.read()
-    modules, first = [r.module for r in requests], requests[0]
-    begun, latents = first.module.trainer.global_step, runs.widest.model.latent_size
-    batches = [list(r.group.batches())[: r.steps] for r in requests]
-    results = []
-    for i in range(first.steps):
-        drawn: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
-        for module, own in zip(modules, batches, strict=True):
-            stream = own[i].key, module.model.latent_size
-            if stream not in drawn:
-                x = module.data.ready(own[i]).image
-                seen, noise = module.corruption(x), module.model.noise(module.objective.draws, len(x))
-                drawn[stream] = x, seen, torch.nn.functional.pad(noise, (0, latents - noise.shape[-1]))
-        streams = [(own[i].key, module.model.latent_size) for module, own in zip(modules, batches, strict=True)]
-        same_images = len({key for key, _ in streams}) == 1
-        x, seen = (
-            drawn[streams[0]][part] if same_images else torch.stack([drawn[s][part] for s in streams])
-            for part in (0, 1)
-        )
-        noise = drawn[streams[0]][2] if len(drawn) == 1 else torch.stack([drawn[s][2] for s in streams])
-        taken = runs.take(x, seen, noise, torch.full((), begun + i, device=x.device))
-        results.append(Taken(*(values.clone() for values in taken)) if runs.is_captured else taken)
-    if all(r.module.trainer.is_last_batch or begun + r.steps == r.module.trainer.max_steps for r in requests):
+    trainers, steps = [request.module.trainer for request in requests], requests[0].steps
+    begun, every = trainers[0].global_step, trainers[0].log_every_n_steps  # type: ignore[attr-defined]
+    batches = [list(request.group.batches())[:steps] for request in requests]
+    results = list[Taken]()
+    kept: Taken | None = None
+    for i in range(steps):
+        members = [(request.module, own[i]) for request, own in zip(requests, batches, strict=True)]
+        taken = runs.take(members, begun + i, norm_due=(begun + i + 1) % every == 0)
+        if not runs.is_captured:
+            results.append(taken)
+            continue
+        kept = kept or Taken(*(values.new_empty((steps, *values.shape)) for values in taken))
+        copy_all([values[i] for values in kept], taken)
+    if all(trainer.is_last_batch or begun + steps == trainer.max_steps for trainer in trainers):
         runs.write_back()
-    return Taken(*(torch.stack(values) for values in zip(*results, strict=True)))
+    return kept or Taken(*(torch.stack(values) for values in zip(*results, strict=True)))
 
 
 def fitting(module: VAEModule) -> int:

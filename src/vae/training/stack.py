@@ -8,19 +8,26 @@ together.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.linalg import vector_norm
+from torch.nn.functional import pad
 
+from vae.data import Batch
+from vae.internals import copy_all
 from vae.model import LatentModel
 from vae.network.pyramid import MemoryFormat
 from vae.objective.objective import Objective
 from vae.posterior.diagonal_gaussian import DiagonalGaussian
 from vae.posterior.posterior import Posterior
 from vae.prior.standard_normal import StandardNormal
+from vae.random import set_draws
 from vae.training.module import VAEModule
 
 
@@ -42,7 +49,10 @@ CAPTURED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.Adamax)
 
 
 class Taken(NamedTuple):
-    """What came of steps: the losses (S, M), each image's distortion and rate (S, M, B), gradient norms (S, M)."""
+    """What came of steps: the losses (S, M), each image's distortion and rate (S, M, B), gradient norms (S, M).
+
+    A norm that nobody asked for is not a number.
+    """
 
     loss: Tensor
     distortion: Tensor
@@ -78,10 +88,16 @@ class StackedRuns:
         runs: modules of equal shape, but for the number of latents where that may be padded.
         optimizers: their own, of one class with one group of parameters each, whose numbers may differ; None for
             those that their trainers have.
+        compiled: whether the losses are compiled, and on a GPU the optimiser's step, too.
     """
 
-    def __init__(self, runs: Sequence[VAEModule], optimizers: Sequence[torch.optim.Optimizer] | None = None):
-        self.runs = list(runs)
+    def __init__(
+        self,
+        runs: Sequence[VAEModule],
+        optimizers: Sequence[torch.optim.Optimizer] | None = None,
+        compiled: bool = False,
+    ):
+        self.runs, self.compiled = list(runs), compiled
         self.optimizers = list(optimizers or [run.optimizers().optimizer for run in runs])  # type: ignore[union-attr]
         self.clip = runs[0].clip
         self.widest = max(runs, key=lambda run: run.model.latent_size)
@@ -93,6 +109,13 @@ class StackedRuns:
         self.numbers = _differing_numbers(runs)
         self.masks = self._masks()
         self.optimizer, self._slices = self._joint_optimizer()
+        self.feed = Feed(self.widest.model.latent_size, self.is_captured)
+        self._losses_as_run = self._losses
+        self._optimizer_step: Callable[[], object] = self.optimizer.step
+        if compiled:
+            self._losses_as_run = torch.compile(self._losses)
+            if self.is_captured:
+                self._optimizer_step = torch.compile(self.optimizer.step)
         self._graph: Graph | None = None
 
     @property
@@ -100,13 +123,23 @@ class StackedRuns:
         """Whether steps are replayed from one CUDA graph."""
         return self.widest.device.type == "cuda" and type(self.optimizers[0]) in CAPTURED
 
-    def take(self, x: Tensor, seen: Tensor, noise: Tensor, step: Tensor) -> Taken:
-        """Take a step, see `step`; on a GPU as one graph, whose results the next step overwrites."""
+    def take(self, members: Sequence[tuple[VAEModule, Batch]], at: int, norm_due: bool) -> Taken:
+        """Take a step with each run, on a GPU as one graph, whose results the next step overwrites.
+
+        Args:
+            members: the runs, with the batch of each, which is still to be made ready.
+            at: the number of the step, the same for all.
+            norm_due: whether the gradients' norms are asked for.
+        """
+        x, seen, noise = self.feed(members)
+        step = torch.full((), at, device=x.device)
         if not self.is_captured:
-            return self.step(x, seen, noise, step)
-        if self._graph is None:
-            self._graph = Graph(self.step, (x, seen, noise, step), self._state)
-        return self._graph.replay((x, seen, noise, step))
+            taken = self.step(x, seen, noise, step)
+        else:
+            if self._graph is None:
+                self._graph = Graph(self.step, (x, seen, noise, step), self._state)
+            taken = self._graph.replay((x, seen, noise, step))
+        return taken._replace(norm=self._norm()) if norm_due and self.clip is None else taken
 
     def _state(self) -> list[Tensor]:
         """All that a step changes."""
@@ -124,17 +157,17 @@ class StackedRuns:
         """
         for parameter in self.parameters.values():
             parameter.grad = None
-        loss, distortion, rate = self._losses(x, seen, noise, step)
+        loss, distortion, rate = self._losses_as_run(x, seen, noise, step)
         loss.sum().backward()
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
             assert gradient is not None
             gradient.mul_(mask)
-        norm = self._clipped_norm()
+        norm = torch.full_like(loss, nan) if self.clip is None else self._clip(self.clip)
         for slices, whole in self._slices:
             for first, part in slices:
                 part.grad = None if whole.grad is None else whole.grad[first : first + len(part)]
-        self.optimizer.step()
+        self._optimizer_step()
         if self.widest.objective.adapts:
             self._adapt(rate)
         return Taken(loss.detach(), distortion, rate, norm)
@@ -163,14 +196,18 @@ class StackedRuns:
         batched = vmap(one, in_dims=(0, 0, 0, own_images, own_images, own_noise))
         return batched(self.parameters, self.buffers, self.numbers, x, seen, noise)
 
-    def _clipped_norm(self) -> Tensor:
-        """The norm of each run's gradient, which is then scaled down to `clip` where it is above."""
+    def _norm(self) -> Tensor:
+        """The norm of each run's gradient."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()
-        if self.clip is not None:
-            factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-            for gradient in gradients:
-                gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
+        return torch.stack([vector_norm(g, dim=tuple(range(1, g.ndim))) for g in gradients]).square().sum(0).sqrt()
+
+    def _clip(self, most: float) -> Tensor:
+        """Scale each run's gradient down to a norm of `most` where it is above; the norms of before."""
+        norm = self._norm()
+        factor = (most / (norm + 1e-6)).clamp(max=1.0)
+        for p in self.parameters.values():
+            if p.grad is not None:
+                p.grad.mul_(factor.view(-1, *[1] * (p.ndim - 1)))
         return norm
 
     @torch.no_grad()
@@ -249,6 +286,10 @@ class StackedRuns:
             # A rate that is a number would be the same at each replay.
             for group in groups:
                 group |= {"capturable": True, "lr": torch.tensor(float(group["lr"]), device=self.widest.device)}
+                if self.compiled:
+                    # What the compiler writes is one kernel for many tensors, which the fused step is not if they
+                    # are small: it gives each 65,536 numbers one block.
+                    group |= {"fused": False, "foreach": True}
         optimizer = type(self.optimizers[0])(groups)  # type: ignore[call-arg]
         for name, slices in self._slices_of.items():
             for first, part in slices:
@@ -315,31 +356,87 @@ def _differing_numbers(runs: Sequence[VAEModule]) -> dict[str, Tensor]:
     return found
 
 
-class Graph:
-    """A step as one CUDA graph: launched as a whole, in a fraction of the time that its kernels take one by one.
+class Feed:
+    """Draws what a step is fed with: images x, what the encoders see of them, and noise.
+
+    The members of one key and one number of latents share one stream of draws. On a GPU a stream is drawn by a
+    graph, and what it gives stays in one place, where the next step's will be.
 
     Args:
-        step: takes a step with tensors of always the same shapes.
-        inputs: those of a first step, which is not taken.
-        state: all tensors that a step changes, some of which are only made by a first one.
+        latents: of the noise, nought where a member has fewer.
+        captured: whether there are graphs.
+    """
+
+    def __init__(self, latents: int, captured: bool):
+        self.latents, self.captured = latents, captured
+        self._graphs: dict[int, Graph] = {}
+        self._places: tuple[Tensor, ...] = ()
+
+    def __call__(self, members: Sequence[tuple[VAEModule, Batch]]) -> tuple[Tensor, Tensor, Tensor]:
+        """x and seen (B, C, H, W) if all have the same, else (M, B, C, H, W); noise (K, B, E) or (M, K, B, E)."""
+        streams = dict[tuple[int, int], list[int]]()
+        for place, (module, batch) in enumerate(members):
+            streams.setdefault((batch.key, module.model.latent_size), []).append(place)
+        if len(streams) == 1:
+            return self._drawn(*members[0])
+        one_order = len({key for key, _ in streams}) == 1
+        for places in streams.values():
+            drawn = self._drawn(*members[places[0]])
+            if not self._places or (not self.captured and places[0] == 0):
+                # Beside a graph they are always the same; without one, what has been given out must stay.
+                own = (not one_order, not one_order, True)
+                self._places = tuple(
+                    v.new_empty((len(members), *v.shape) if each else v.shape)
+                    for v, each in zip(drawn, own, strict=True)
+                )
+            x, seen, noise = self._places
+            images = [x, seen] if one_order else [*(x[place] for place in places), *(seen[p] for p in places)]
+            given = [drawn[0], drawn[1]] if one_order else [drawn[0]] * len(places) + [drawn[1]] * len(places)
+            copy_all([*images, *(noise[place] for place in places)], [*given, *[drawn[2]] * len(places)])
+        return self._places  # type: ignore[return-value]
+
+    def _drawn(self, module: VAEModule, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        set_draws(batch.key, batch.image.device)
+        draw = partial(self._draw, module)
+        if not self.captured:
+            return draw(batch.image)
+        latents = module.model.latent_size
+        if latents not in self._graphs:
+            self._graphs[latents] = Graph(draw, (batch.image.clone(),), list)
+            set_draws(batch.key, batch.image.device)
+        return self._graphs[latents].replay((batch.image,))
+
+    def _draw(self, module: VAEModule, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = module.data.to_x(image)
+        seen, noise = module.corruption(x), module.model.noise(module.objective.draws, len(x))
+        return x, seen, pad(noise, (0, self.latents - noise.shape[-1]))
+
+
+class Graph:
+    """A function as one CUDA graph: launched as a whole, in a fraction of the time that its kernels take alone.
+
+    Args:
+        function: of tensors of always the same shapes.
+        inputs: those of a first call, which is not made. They are the graph's own from then on.
+        state: all tensors that a call changes, some of which are only made by a first one.
     """
 
     WARM_UP = 3
 
     def __init__(
-        self, step: Callable[..., Taken], inputs: Sequence[Tensor], state: Callable[[], Sequence[Tensor]]
+        self, function: Callable[..., Any], inputs: Sequence[Tensor], state: Callable[[], Sequence[Tensor]]
     ):
-        self.inputs = [given.clone() for given in inputs]
+        self.inputs = list(inputs)
         before = [(values, values.detach().clone()) for values in state()]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(self.WARM_UP):
-                step(*self.inputs)
+                function(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.results = step(*self.inputs)
+            self.results = function(*self.inputs)
         with torch.no_grad():
             known = {id(values) for values, _ in before}
             for values, saved in before:
@@ -348,10 +445,11 @@ class Graph:
                 if id(values) not in known:
                     values.zero_()
 
-    def replay(self, inputs: Sequence[Tensor]) -> Taken:
-        """Take a step; its results are overwritten by the next."""
+    def replay(self, inputs: Sequence[Tensor]) -> Any:
+        """Call the function; its results are overwritten by the next call."""
         for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
+            if own is not given:
+                own.copy_(given)
         self.graph.replay()
         return self.results
 
