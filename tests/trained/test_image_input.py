@@ -1,5 +1,7 @@
 """Images as people have them become x, or are refused with a line that says why."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -88,3 +90,11 @@ def test_float64_arrays_become_float32() -> None:
 def test_what_does_not_fit_is_refused(images: object, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         as_tensor(images, GREY)
+
+
+def test_an_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("1", (10_000, 8_000)).save(tmp_path / "large.png")
+    with Image.open(tmp_path / "large.png") as image:
+        with pytest.raises(ConfigError, match="10000×8000 pixels, more than 67,108,864"):
+            as_tensor(image, GREY)
+        assert image.getexif() is not None  # its file is still open: it was not loaded

@@ -1,8 +1,12 @@
 """One encoded image → uint8 pixels of the size that the model is trained on."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from pathlib import Path
+from threading import Condition
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +35,9 @@ FORMATS = {
 """The formats that are read, as Pillow calls them, and how the names of such files end. Of several pictures in a
 file (an animation, the two of a phone's camera) it is the first. None here makes Pillow start another program."""
 WHITE = (255, 255, 255)
-MAX_PIXELS = int(Image.MAX_IMAGE_PIXELS or 0)
-"""Pillow's limit, 89,478,485. A few bytes can claim to be an image that would fill the memory."""
+MAX_PIXELS = 1 << 26
+"""67,108,864, of one image and of all that are decoded at once: some 700 MB. A few bytes can claim to be an image
+that would fill the memory."""
 
 
 class BadImageError(ValueError):
@@ -66,20 +71,21 @@ class Transform(NamedTuple):
         Raises:
             BadImageError: it is damaged, in another format, too large, or smaller than the crop.
         """
-        image_format = check_header(encoded)
-        try:
-            fast = image_format in ("JPEG", "MPO") and has_fast_jpeg()
-            pixels = decode_jpeg(encoded) if fast else decode_any(encoded, self.background)
-        except BadImageError:
-            raise
-        except Exception as error:  # what a decoder raises on damaged bytes differs from format to format
-            raise BadImageError(f"damaged or truncated {image_format}") from error
-        if self.source is not None and pixels.shape[1:] != self.source:
-            raise BadImageError(f"{_size(*pixels.shape[1:])} pixels instead of {_size(*self.source)}")
-        pixels = to_channels(self._crop(pixels), self.channels)
-        if pixels.shape[1:] == (self.height, self.width):
-            return pixels
-        return F.interpolate(pixels[None], (self.height, self.width), mode="bilinear", antialias=True)[0]
+        header = check_header(encoded)
+        with _at_once(header.height * header.width):
+            try:
+                fast = header.format in ("JPEG", "MPO") and has_fast_jpeg()
+                pixels = decode_jpeg(encoded) if fast else decode_any(encoded, self.background)
+            except BadImageError:
+                raise
+            except Exception as error:  # what a decoder raises on damaged bytes differs from format to format
+                raise BadImageError(f"damaged or truncated {header.format}") from error
+            if self.source is not None and pixels.shape[1:] != self.source:
+                raise BadImageError(f"{_size(*pixels.shape[1:])} pixels instead of {_size(*self.source)}")
+            pixels = to_channels(self._crop(pixels), self.channels)
+            if pixels.shape[1:] == (self.height, self.width):
+                return pixels.contiguous()
+            return F.interpolate(pixels[None], (self.height, self.width), mode="bilinear", antialias=True)[0]
 
     def _crop(self, pixels: UInt8[Tensor, "C0 H0 W0"]) -> UInt8[Tensor, "C0 H1 W1"]:
         height, width = pixels.shape[1:]
@@ -94,26 +100,77 @@ class Transform(NamedTuple):
         return pixels[:, top : top + tall, left : left + wide]
 
 
-def check_header(encoded: bytes) -> str:
-    """The image's format, from its header alone.
+class Header(NamedTuple):
+    """What an image says of itself before any of it is decoded."""
+
+    format: str
+    height: int
+    width: int
+
+
+def open_image(file: IO[bytes] | Path) -> Image.Image:
+    """Read an image's header, by the readers of `FORMATS` alone: no other is even asked whether it knows the file.
+
+    Raises:
+        BadImageError: it is none of these formats, it is damaged, or it has more than `MAX_PIXELS`.
+        OSError: the file cannot be read.
+    """
+    try:
+        image = Image.open(file, formats=_readable())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"not an image of a format that is read ({', '.join(FORMATS)})") from error
+    except OSError:
+        raise
+    except Exception as error:  # see above
+        raise BadImageError("damaged or truncated") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise BadImageError(f"{_size(image.height, image.width)} pixels, more than {MAX_PIXELS:,}")
+    return image
+
+
+@cache
+def _readable() -> list[str]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def check_header(encoded: bytes) -> Header:
+    """The image's format and size, from its header alone.
 
     Raises:
         BadImageError: not an image, of another format, or larger than `MAX_PIXELS`.
     """
+    if not encoded:
+        raise BadImageError("an empty file")
     try:
         # Closed with the buffer: nothing but the header is read.
-        header = Image.open(io.BytesIO(encoded))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImageError(f"more than {MAX_PIXELS:,} pixels") from error
-    except UnidentifiedImageError as error:
-        raise BadImageError("not an image" if encoded else "an empty file") from error
-    except Exception as error:  # see above
+        header = open_image(io.BytesIO(encoded))
+    except OSError as error:
         raise BadImageError("damaged or truncated") from error
-    if header.format not in FORMATS:
-        raise BadImageError(f"a {header.format}, where {', '.join(FORMATS)} are read")
-    if header.width * header.height > MAX_PIXELS:
-        raise BadImageError(f"{_size(header.height, header.width)} pixels, more than {MAX_PIXELS:,}")
-    return str(header.format)
+    return Header(str(header.format), header.height, header.width)
+
+
+_free = MAX_PIXELS
+_freed = Condition()
+
+
+@contextmanager
+def _at_once(pixels: int) -> Iterator[None]:
+    """Wait until so many pixels may be decoded beside those of other threads."""
+    global _free
+    with _freed:
+        _freed.wait_for(lambda: _free >= pixels)
+        _free -= pixels
+    try:
+        yield
+    finally:
+        with _freed:
+            _free += pixels
+            _freed.notify_all()
 
 
 @cache
@@ -139,7 +196,7 @@ def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
 
 def decode_any(encoded: bytes, background: tuple[int, int, int] = WHITE) -> UInt8[Tensor, "3 H W"]:
     """RGB pixels, whatever the file holds, see `to_rgb`."""
-    with Image.open(io.BytesIO(encoded)) as opened:
+    with open_image(io.BytesIO(encoded)) as opened:
         return torch.from_numpy(np.array(to_rgb(opened, background))).permute(2, 0, 1)
 
 

@@ -13,6 +13,9 @@ from vae.data.decode import MAX_PIXELS, BadImageError
 
 MAX_BYTES = 3 * MAX_PIXELS
 """The encoded size above which a file is not read: as large as the largest allowed image uncompressed."""
+SMALL, MOST_PACKED = 1 << 13, 20
+"""Zipping makes a large image hardly smaller, as it has been compressed. What becomes 20 times smaller is one of
+those few bytes that stand for hours of decoding."""
 
 
 class ImageFiles(ABC):
@@ -112,6 +115,10 @@ class ZipFiles(ImageFiles):
             raise BadImageError("missing")
         if entry.file_size > MAX_BYTES:
             raise BadImageError(f"{entry.file_size:,} bytes, more than {MAX_BYTES:,}")
+        if entry.file_size > max(SMALL, MOST_PACKED * entry.compress_size):
+            raise BadImageError(
+                f"packed to {entry.compress_size:,} of {entry.file_size:,} bytes, as no image can be"
+            )
         try:
             return self._zip.read(entry)
         except Exception as error:  # what unpacking damaged bytes raises is of many types

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from vae.checks import ConfigError
 from vae.data import ImageDataModule
-from vae.data.decode import BadImageError
+from vae.data.decode import BadImageError, open_image
 from vae.data.encoded_images import EncodedImages
 
 
@@ -38,7 +38,7 @@ def _read(path: Path, data: ImageDataModule) -> Any:
     try:
         if isinstance(data, EncodedImages):
             return data.transform(path.read_bytes())
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             image = ImageOps.exif_transpose(opened)
             width, height = image.size
             if (height, width) != data.image_shape[1:]:
@@ -47,5 +47,5 @@ def _read(path: Path, data: ImageDataModule) -> Any:
                     f" {data.image_shape[1]}×{data.image_shape[2]}"
                 )
             return image
-    except (BadImageError, UnidentifiedImageError, OSError) as error:
+    except (BadImageError, OSError) as error:
         raise ConfigError(f"images={path}: {error}") from error

@@ -27,6 +27,8 @@ LINE, MARGIN, LETTER = 0.17, 0.06, 0.07
 """Inches of page for a line of text, around it, and for a letter of a label."""
 DOTS = 150
 """To the inch, at least."""
+MOST_PIXELS = 1 << 24
+"""Of a sheet that is read again; the largest that is drawn has some four million."""
 
 
 def save_figure(path: Path, sheet: Sheet) -> None:
@@ -120,7 +122,9 @@ def read_sheet(path: Path) -> tuple[UInt8[np.ndarray, "..."], dict[str, Any]]:
 
     Of any other PNG, the whole picture without labels.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ConfigError(f"{path}: {image.width}×{image.height} pixels, more than {MOST_PIXELS:,}")
         text = dict(getattr(image, "text", {}))
         try:
             said: dict[str, Any] = json.loads(text["Description"])

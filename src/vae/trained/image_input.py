@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vae.checks import ConfigError
-from vae.data.decode import WHITE, BadImageError, to_rgb
+from vae.data.decode import MAX_PIXELS, WHITE, BadImageError, to_rgb
 
 Images = Any
 """A NumPy array, a tensor, a PIL image, or a list of any of these; (H, W), (H, W, C), (C, H, W) or a batch."""
@@ -42,6 +42,9 @@ def as_tensor(
 
 def _to_tensor(images: Images, channels: int, background: tuple[int, int, int]) -> Tensor:
     if isinstance(images, Image.Image):
+        if images.width * images.height > MAX_PIXELS:
+            # Of one that was opened only the header has been read.
+            raise ConfigError(f"images: {images.width}×{images.height} pixels, more than {MAX_PIXELS:,}")
         # One of a palette, of 1 or 16 bits, or with transparency is what it shows.
         try:
             shown = to_rgb(images, background)
