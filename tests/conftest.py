@@ -13,7 +13,7 @@ DATA = os.environ.get("DATA_DIR")
 OF_THE_USER = (
     *("DATA_DIR", "CACHE_DIR", "WEIGHTS_DIR", "WANDB_", "HYDRA_", "PL_", "RAY_", "MPL", "TORCH_"),
     *("SLURM_", "SBATCH_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_"),
-    *("PYTHONWARNINGS", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONINSPECT"),
+    *("PYTHONWARNINGS", "PYTHONSAFEPATH", "PYTHONSTARTUP", "PYTHONINSPECT", "VAE_TRUST"),
 )
 for name in [name for name in os.environ if name.startswith(OF_THE_USER)]:
     del os.environ[name]

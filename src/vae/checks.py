@@ -2,10 +2,14 @@
 
 import math
 import os
+import unicodedata
 from collections.abc import Iterable
 
 LARGEST = 2**31 - 1
 """The largest whole number that torch takes everywhere."""
+
+BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that turn the text behind them around."""
 
 
 class ConfigError(ValueError):
@@ -28,6 +32,11 @@ def _short(value: object) -> str:
     except ValueError:  # a whole number of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:40]}… ({len(text)} characters)"
+
+
+def is_text(value: str) -> bool:
+    """Whether a terminal shows a line as it is written: without control characters, and in one direction."""
+    return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and c not in BIDIRECTIONAL for c in value)
 
 
 def check_memory(what: str, size: float) -> None:
@@ -83,3 +92,9 @@ def check_bool(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{key}={value}: must be true or false")
     return value
+
+
+def is_import_path(value: str) -> bool:
+    """Whether this is `<module>:<name>`, so that using it runs that module."""
+    module, colon, name = value.partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))

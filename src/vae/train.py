@@ -16,17 +16,20 @@ def train(config: "DictConfig") -> float | None:
     """Compose, instantiate, fit, evaluate the best checkpoint; return the metric that a sweep maximises."""
     # Here and not above, so that `python train.py --help` need not wait for torch.
     with without_search():
+        from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate
         from lightning import seed_everything
         from omegaconf import OmegaConf
 
-        from vae.command.distributed import children_run_this_config, end_with_parent, is_child
+        from vae.command.distributed import SAVED, children_run_this_config, end_with_parent, is_child
         from vae.command.interruption import signals_interrupt
         from vae.data.shared_images import share_images
         from vae.page.run_page import write_run_page
         from vae.page.verdict import closing_lines
         from vae.run.directory import RunDirectory
+        from vae.run.files import remove_partials
         from vae.run.origin import origin
+        from vae.run.trust import check_typed
         from vae.training.batch_size import largest_batch_size
         from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
         from vae.training.execution import set_matmul_precision
@@ -36,6 +39,13 @@ def train(config: "DictConfig") -> float | None:
         end_with_parent()
     run = RunDirectory(config.paths.run)
     OmegaConf.resolve(config)
+    check_typed(config)
+    if not is_child():
+        if config.resume:
+            remove_partials(run.path)
+        run.write_config(config)
+        if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
+            run.write_arguments(HydraConfig.get().overrides.task)
     checkpoint = run.last_checkpoint() if config.resume else None
     if config.data.batch_size == "auto":
         config.data.batch_size = largest_batch_size(config)
@@ -47,6 +57,7 @@ def train(config: "DictConfig") -> float | None:
     trainer = build_trainer(config)
     module = build_module(config, data, trainer)
     if not is_child():
+        # With the batch size that was found.
         run.write_config(config)
 
     with signals_interrupt(), children_run_this_config(run):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from commands import call_command, train_quickly
+from vae.data.decode import FORMATS
 from vae.picture.figure import find_ffmpeg, save_animation, save_figure
 from vae.picture.sheet import Sheet
 from vae.random import generator
@@ -174,3 +175,27 @@ def test_bad_input_is_one_line(run: Path, arguments: list[str], line: str) -> No
     done = call_command("vae.sample", f"run={run}", *arguments, folder=run.parent)
     assert done.returncode == 1
     assert re.fullmatch(line, done.stderr.strip()), done.stderr
+
+
+def test_no_program_is_started_for_what_only_claims_to_be_an_image(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "x.png").write_bytes(eps)
+    monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **options: pytest.fail("a program was started"))
+    done = call_command("vae.sample", f"run={run}", f"images={tmp_path}/x.png", folder=run.parent)
+    why = f"not an image of a format that is read ({', '.join(FORMATS)})"
+    assert done == (1, "", f"error: images={tmp_path}/x.png: {why}\n")
+
+
+def test_nothing_is_written_into_a_run_with_links(run: Path, tmp_path: Path) -> None:
+    theirs, mine = tmp_path / "theirs", tmp_path / "mine"
+    shutil.copytree(run, theirs)
+    mine.write_text("mine")
+    (theirs / "samples").mkdir(exist_ok=True)
+    (theirs / "samples" / "samples.png").unlink(missing_ok=True)
+    (theirs / "samples" / "samples.png").symlink_to(mine)
+    done = call_command("vae.sample", f"run={theirs}", "n=4", folder=tmp_path)
+    assert done.returncode == 1
+    assert "samples.png: is a link" in done.stderr
+    assert mine.read_text() == "mine"

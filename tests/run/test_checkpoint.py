@@ -145,3 +145,30 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path: Path, request: pytest.Fi
     with pytest.raises(ConfigError, match=r"last\.ckpt: .*cannot be written \(File too large\); .* resume="):
         write(last, 3)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_remembers_only_those_beside_it(tmp_path: Path) -> None:
+    """Lightning deletes the best checkpoint by the path that it remembers, once there is a better one."""
+    state = {
+        "best_model_path": f"{tmp_path}/checkpoints/../../../home/best.ckpt",
+        "last_model_path": "",
+        "kth_best_model_path": "sftp://elsewhere/kth.ckpt",
+        "best_k_models": {"/elsewhere/a.ckpt": torch.tensor(1.0)},
+        "dirpath": "/elsewhere",
+    }
+    path = tmp_path / "last.ckpt"
+    SealedCheckpoints().save_checkpoint({"state_dict": {}, "callbacks": {"best": state, "other": {"x": 1}}}, path)
+    read = SealedCheckpoints().load_checkpoint(path)["callbacks"]
+    assert read["other"] == {"x": 1}
+    assert read["best"] == {
+        "best_model_path": str(tmp_path / "best.ckpt"),
+        "last_model_path": "",
+        "kth_best_model_path": str(tmp_path / "kth.ckpt"),
+        "best_k_models": {str(tmp_path / "a.ckpt"): torch.tensor(1.0)},
+        "dirpath": str(tmp_path),
+    }
+    for theirs in ("/home/me/thesis.tex", ["x.ckpt"], "/home/me/..", "."):
+        hostile = {"best": state | {"best_model_path": theirs}}
+        SealedCheckpoints().save_checkpoint({"state_dict": {}, "callbacks": hostile}, path)
+        with pytest.raises(DamagedCheckpointError, match="is refused"):
+            SealedCheckpoints().load_checkpoint(path)

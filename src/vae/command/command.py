@@ -4,11 +4,12 @@ import functools
 import io
 import logging
 import os
+import re
 import secrets
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,7 @@ from vae.command.interruption import Interrupted
 from vae.command.override import override
 from vae.paths import CONF, TRAIN
 from vae.progress import shown
+from vae.run.trust import trusting
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 
@@ -32,12 +34,6 @@ OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_ca
 def _is_first_rank() -> bool:
     return os.environ.get("SLURM_PROCID", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
 
-
-def _in_first_rank(value: str) -> str | None:
-    return value if os.environ.get("SLURM_PROCID", "0") == "0" else None
-
-
-OmegaConf.register_new_resolver("in_first_rank", _in_first_rank, replace=True)
 
 # They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
 warnings.filterwarnings(
@@ -57,6 +53,10 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(given: Task) -> Callable[[], None]:
         @functools.wraps(given)
         def task(config: DictConfig) -> float | None:
+            with trusting(config.get("trust") or ()):
+                return showing(config)
+
+        def showing(config: DictConfig) -> float | None:
             # What other commands print on stdout is for programs, too; those that reproduce starts show their own.
             if not _is_first_rank() or config_name == "reproduce":
                 return given(config)
@@ -179,38 +179,52 @@ def resume_arguments(argv: list[str]) -> list[str]:
     Other overrides apply on top of the saved config, as in `resume=runs/… trainer.max_epochs=100`.
     For a sweep's directory they are the arguments of the sweep, with the others in place of its own.
     """
-    given = [argument for argument in argv[1:] if argument.startswith("resume=")]
-    if not given or given[-1] in ("resume=", "resume=null"):
-        return argv
-    from vae.command.distributed import rerun_arguments
+    from vae.command.distributed import RERUN, saved_arguments
     from vae.run.directory import RunDirectory
 
-    run = Path(given[-1].removeprefix("resume="))
-    others = [argument for argument in argv[1:] if argument not in given]
+    given = {key: [a for a in argv[1:] if a.startswith(f"{key}=")] for key in ("resume", RERUN)}
+    if given[RERUN]:
+        run = Path(given[RERUN][-1].removeprefix(f"{RERUN}="))
+        return [argv[0], *saved_arguments(run, RunDirectory(run).config())]
+    if not given["resume"] or given["resume"][-1] in ("resume=", "resume=null"):
+        return argv
+    run = Path(given["resume"][-1].removeprefix("resume="))
+    others = [argument for argument in argv[1:] if argument not in given["resume"]]
     try:
-        if (run / "sweep.json").exists():
-            return [argv[0], *_sweep_arguments(run, others)]
-        RunDirectory(run).check_in_place()
-        RunDirectory(run).complete_config()
+        with trusting(trust_of(others)):
+            if (run / "sweep.json").exists():
+                return [argv[0], *_sweep_arguments(run, others)]
+            RunDirectory(run).check_in_place()
+            config = RunDirectory(run).resumed_config(keys_of(others))
     except (ConfigError, OSError) as error:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
-    return [
-        argv[0],
-        *rerun_arguments(run),
-        "hydra.output_subdir=null",
-        override("resume", run.absolute()),
-        *others,
+    return [argv[0], *saved_arguments(run, config), override("resume", run.absolute()), *others]
+
+
+def keys_of(arguments: Iterable[str]) -> set[str]:
+    """The keys that arguments give a value to."""
+    return {argument.lstrip("+~").partition("=")[0] for argument in arguments if not argument.startswith("-")}
+
+
+def trust_of(arguments: Iterable[str]) -> list[str]:
+    """The packages that arguments of a command trust, before Hydra has read these."""
+    given = [
+        argument.lstrip("+").partition("=")[2]
+        for argument in arguments
+        if argument.lstrip("+").startswith("trust=")
     ]
+    return [name for each in given[-1:] for name in re.split(r"[\s,]+", each.strip("[] '\"")) if name]
 
 
 def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
-    from vae.run.trust import check_arguments
+    from vae.run.files import check_folder
+    from vae.run.saved_config import check_arguments
     from vae.sweep.directory import SweepDirectory
 
+    check_folder(sweep)
     flags = [argument for argument in others if argument.startswith("-")]
-    saved = SweepDirectory(sweep).manifest()["arguments"]
-    check_arguments(saved, sweep / "sweep.json")
+    saved = check_arguments(SweepDirectory(sweep).manifest()["arguments"], sweep / "sweep.json", keys_of(others))
     overrides = [*saved, override("hydra.sweep.dir", sweep.absolute())]
     overrides += [argument for argument in others if argument not in flags]
     # Hydra does not let a config group be chosen twice.

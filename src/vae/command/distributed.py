@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae.command.override import override
 from vae.run.directory import RunDirectory
 
 CHILD = "VAE_CHILD_OF_PROCESS"
+RERUN = "rerun"
+"""`rerun=<run>`: train what this project has just saved as that run's config. Not for users, who have resume=."""
+SAVED = "saved_run"
+"""The name under which Hydra finds a saved config."""
 
 
 def is_child() -> bool:
@@ -58,7 +64,7 @@ def children_run_this_config(run: RunDirectory) -> Iterator[None]:
     aside. The environment is put back, so that one job's rank and port do not leak into the next.
     """
     argv, environment, hydra = list(sys.argv), dict(os.environ), HydraConfig.instance().cfg
-    sys.argv = [argv[0], *rerun_arguments(run.path), "hydra.output_subdir=null"]
+    sys.argv = [argv[0], *rerun_arguments(run.path)]
     HydraConfig.instance().cfg = None
     os.environ[CHILD] = str(os.getpid())
     try:
@@ -85,11 +91,19 @@ def children_run_this_command() -> Iterator[None]:
 
 
 def rerun_arguments(run: Path) -> list[str]:
-    """Hydra's arguments with which train.py works on a run's saved config, in that run's directory."""
-    run = run.absolute()
+    """Arguments with which train.py works on the config that this command has saved, in that run's directory."""
+    return [f"{RERUN}={run.absolute()}"]
+
+
+def saved_arguments(run: Path, config: DictConfig) -> list[str]:
+    """Hydra's arguments for a saved config. Hydra is given the config itself, and no file or folder of the run's.
+
+    In the folder of a config Hydra would look for further ones, its own among them.
+    """
+    ConfigStore.instance().store(SAVED, OmegaConf.to_container(config, resolve=False))
     return [
-        f"--config-path={run / '.hydra'}",
-        "--config-name=config",
+        f"--config-name={SAVED}",
         "hydra/job_logging=stdout",
-        override("hydra.run.dir", run),
+        "hydra.output_subdir=null",
+        override("hydra.run.dir", run.absolute()),
     ]

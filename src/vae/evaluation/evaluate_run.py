@@ -20,6 +20,7 @@ from vae.metric.active_units import collapse_warning
 from vae.metric.definition import Scored, kind_of_likelihood
 from vae.metric.evaluated_batch import Sizes
 from vae.run.directory import RunDirectory
+from vae.run.files import check_folder
 from vae.trained.load import data_config, load_weights
 from vae.training.build import build_module, data_name, sizes_of
 from vae.training.module import VAEModule
@@ -53,6 +54,7 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
     Raises:
         ConfigError: something in the run, in the config, or in the two together cannot work.
     """
+    check_folder(run.path)
     checkpoint = run.checkpoint(config.checkpoint)
     run_config = run.config()
     data, own_shape = evaluated_data(run_config, config)

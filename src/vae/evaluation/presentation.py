@@ -91,7 +91,8 @@ def table(group: Group, title: str | None = None) -> Table:
 def print_report(results: Sequence[Result]) -> None:
     """Print a table of each group, and below it the notes."""
     # Rich would cut a table that is read by a program, not by a person, at 80 columns.
-    console = Console() if Console().is_terminal else Console(width=max(100, 40 + 24 * len(results)))
+    wide = None if Console().is_terminal else max(100, 40 + 24 * len(results))
+    console = Console(width=wide, markup=False)
     parts = groups(results)
     for group in parts:
         about = f"{group.title}; " if len(parts) > 1 else ""

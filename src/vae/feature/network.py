@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae.checks import ConfigError
+from vae.checks import ConfigError, is_import_path
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 FILE_PREFIX = "features_"
@@ -163,12 +163,6 @@ def load_features(
     if network.image_shape != image_shape:
         raise ConfigError(f"features={path}: is for images of {network.image_shape}, not {image_shape}")
     return network, path.stem.removeprefix(FILE_PREFIX)
-
-
-def is_import_path(features: str) -> bool:
-    """Whether this is `<module>:<name>`, so that using it runs that module."""
-    module, colon, name = features.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def features_file(weights: str, data_name: str) -> Path:

@@ -40,6 +40,7 @@ from vae.picture.sheet import (
 from vae.progress import task
 from vae.random import generator
 from vae.run.directory import RunDirectory
+from vae.run.files import check_folder
 from vae.trained.attribute import direction
 from vae.trained.load import load_model, run_data
 from vae.trained.nearest import nearest
@@ -83,6 +84,8 @@ class Gallery:
         self.temperature = check_number("temperature", config.temperature, minimum=0)
         self.suffix = "." + check_choice("format", config.format, [suffix[1:] for suffix in SUFFIXES])
         self.forms = [check_choice("save", form, FORMS) for form in _listed(config.save)]
+        if not config.out:
+            check_folder(self.run.path)
         self.folder = Path(config.out) if config.out else self.run.path / "samples"
         self.model = load_model(config.run, config.checkpoint)
         run_config = self.run.config()

@@ -1,6 +1,7 @@
 """metrics.csv: every logged number of a run, one row per step at which something was logged."""
 
 import csv
+import secrets
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class MetricsCSV(Logger):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         names = dict.fromkeys(name for row in self.rows for name in row)
-        partial = self.path.with_suffix(".csv.partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        partial = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}.partial")
+        with partial.open("x", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["step", "epoch", *sorted(set(names) - {"step", "epoch"})])
             writer.writeheader()
             writer.writerows(self.rows)

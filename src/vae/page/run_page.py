@@ -16,7 +16,7 @@ from vae.page.verdict import Remark, bound_sentence, command_of, path_argument, 
 from vae.paths import TRAIN
 from vae.picture.sheet import latent_name
 from vae.run.directory import RunDirectory
-from vae.run.files import read_json, write_atomically
+from vae.run.files import write_atomically
 
 FRAMES = 20
 """Epochs, at most, whose pictures the page holds."""
@@ -124,7 +124,7 @@ def _cost(run: RunDirectory, metrics: Mapping[str, float]) -> Iterator[tuple[str
     for name in ("parameters", "epochs", "steps", "seconds"):
         if name in metrics:
             yield name, metrics[name]
-    yield from ((name, value) for name, value in (read_json(run.origin_file) or {}).items() if value)
+    yield from ((name, value) for name, value in run.origin().items() if value)
 
 
 def pictures(folder: Path) -> list[dict[str, Any]]:

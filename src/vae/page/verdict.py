@@ -179,10 +179,8 @@ def command_of(run: RunDirectory, *more: str) -> str:
 
 def overrides(run: RunDirectory) -> list[str]:
     """What was typed behind train.py."""
-    path = run.config_file.with_name("overrides.yaml")
-    if not path.is_file():
-        return []
-    return [str(each) for each in OmegaConf.load(path) if not str(each).startswith(("hydra.", "resume="))]
+    ignored = ("hydra.", "hydra/", "resume=")
+    return [each for each in run.arguments() if not each.lstrip("+~").startswith(ignored)]
 
 
 def path_argument(path: Path) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from vae.checks import ConfigError
+from vae.run.files import PARTIAL
 
 MAGIC = b"vae-seal"
 SEALED = "sealed"
@@ -38,7 +40,7 @@ class SealedCheckpoints(TorchCheckpointIO):
             ConfigError: it cannot be written, as when the disk is full; the checkpoint before it is still there.
         """
         path = Path(path)
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
         buffer = io.BytesIO()
         # So that a file whose seal is gone is known to have had one.
         torch.save(checkpoint | {SEALED: True}, buffer)
@@ -65,7 +67,10 @@ class SealedCheckpoints(TorchCheckpointIO):
         Raises:
             ConfigError: it is damaged, or no checkpoint.
         """
-        return read_checkpoint(Path(path), map_location)
+        path = Path(path)
+        checkpoint = read_checkpoint(path, map_location)
+        _take_place(checkpoint, path)
+        return checkpoint
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -87,6 +92,37 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             f"{path}: a damaged checkpoint (its checksum is gone; if you wrote it anew, drop its key {SEALED!r})"
         )
     return checkpoint
+
+
+def _take_place(checkpoint: dict[str, Any], path: Path) -> None:
+    """Let what a checkpoint remembers of other checkpoints be those beside it, wherever it says they are.
+
+    Lightning deletes the checkpoint that is the best no more, by the path that it remembers: in a run of somebody
+    else that may be any file.
+
+    Raises:
+        DamagedCheckpointError: what it remembers is no checkpoint.
+    """
+    folder = os.path.realpath(path.parent)
+
+    def beside(remembered: object) -> str:
+        name = os.path.basename(str(remembered))
+        if not isinstance(remembered, str) or not (remembered == "" or name.endswith(".ckpt")):
+            raise DamagedCheckpointError(
+                f"{path}: is refused: it remembers {ascii(remembered)[:100]} as a checkpoint"
+            )
+        return os.path.join(folder, name) if remembered else ""
+
+    states = checkpoint.get("callbacks", {})
+    for state in states.values() if isinstance(states, dict) else ():
+        if not isinstance(state, dict) or "best_model_path" not in state:
+            continue
+        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+            state[key] = beside(state.get(key) or "")
+        state["best_k_models"] = {
+            beside(each): score for each, score in (state.get("best_k_models") or {}).items()
+        }
+        state["dirpath"] = folder
 
 
 def check_seal(path: Path) -> bool:
@@ -143,7 +179,7 @@ def newest_undamaged(folder: Path) -> Path | None:
 
 
 def _write_sealed(path: Path, content: memoryview) -> None:
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         file.write(content)
         file.write(MAGIC + hashlib.blake2b(content, digest_size=DIGEST).digest())
         file.flush()
@@ -154,8 +190,7 @@ def _keep_predecessor(path: Path) -> None:
     """Let last.ckpt be previous.ckpt as well, until its successor takes its name."""
     if path.name != "last.ckpt" or not path.exists():
         return
-    link = path.with_name("previous.ckpt.partial")
-    link.unlink(missing_ok=True)
+    link = path.with_name(f"previous.ckpt.{secrets.token_hex(8)}{PARTIAL}")
     try:
         link.hardlink_to(path)
     except OSError:  # a file system without hard links

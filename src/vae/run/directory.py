@@ -3,18 +3,21 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from vae.checks import ConfigError, check_choice
+from vae.checks import ConfigError, check_choice, is_text
 from vae.paths import CONF
 from vae.run.checkpoint import newest_undamaged
-from vae.run.files import read_json, to_json, write_atomically
-from vae.run.trust import check_targets
+from vae.run.files import check_folder, read_json, to_json, write_atomically
+from vae.run.saved_config import LARGEST, check_config, check_plain, read_numbers, read_plain, resumed
+
+MODEL = ("data", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
+"""The keys of a config that a model is made from; `data` says how large its images are, and how bytes become x."""
 
 
 class RunDirectory:
@@ -22,6 +25,7 @@ class RunDirectory:
 
     ```
     .hydra/config.yaml   the resolved config
+    .hydra/overrides.yaml  what was typed
     .hydra/origin.json   commit, device, version of torch
     .hydra/images.json   which image files make up each split, where the images are files
     checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
@@ -34,6 +38,7 @@ class RunDirectory:
     def __init__(self, path: str | Path):
         self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path)
         self.config_file = self.path / ".hydra" / "config.yaml"
+        self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
         self.images_file = self.path / ".hydra" / "images.json"
         self.metrics_file = self.path / "metrics.json"
@@ -46,7 +51,7 @@ class RunDirectory:
             ConfigError: this is no run directory, or it has no such checkpoint.
         """
         path = self.path / "checkpoints" / f"{check_choice('checkpoint', name, ('best', 'last'))}.ckpt"
-        self.config()
+        self.model_config()
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such checkpoint; the run ended before its first epoch did")
         return path
@@ -63,13 +68,42 @@ class RunDirectory:
         """The resolved config, with what the keys that are newer than the run meant to it.
 
         Raises:
-            ConfigError: this is no run directory, its config is damaged, or it names foreign code.
+            ConfigError: this is no run directory, its config is damaged, or it says more than a config may.
         """
+        return OmegaConf.create(self._saved())
+
+    def resumed_config(self, typed: Collection[str] = ()) -> DictConfig:
+        """The config with which this run is resumed, with the reader's own places.
+
+        Args:
+            typed: keys to which the reader gives another value.
+
+        Raises:
+            ConfigError: see `config`; or it says what only the reader may.
+        """
+        check_folder(self.path)
+        return resumed(self._saved(), self.path.absolute(), self.config_file, typed)
+
+    def model_config(self) -> DictConfig:
+        """That part of the config from which the model is made: nothing else in the file matters to who loads it.
+
+        Raises:
+            ConfigError: see `config`, for this part.
+        """
+        return OmegaConf.create(self._saved(MODEL))
+
+    def _saved(self, parts: Collection[str] | None = None) -> dict[str, Any]:
         if not self.config_file.is_file():
             raise ConfigError(f"{self.path}: not a run directory (it has no .hydra/config.yaml)")
-        config = read_config(self.config_file)
-        check_targets(config, self.config_file)
-        return OmegaConf.merge(_defaults(), config)  # type: ignore[return-value]
+        if not is_text(str(self.path)):
+            raise ConfigError(f"{str(self.path)!a}: is refused: there are control characters in its name")
+        saved = read_plain(self.config_file)
+        if not isinstance(saved.get("data"), dict):
+            raise ConfigError(f"{self.config_file}: not the config of a run")
+        if parts is not None:
+            saved = {key: value for key, value in saved.items() if key in parts}
+        check_config(saved, self.config_file)
+        return OmegaConf.to_container(OmegaConf.merge(_defaults(), saved))  # type: ignore[return-value]
 
     def check_in_place(self) -> None:
         """Refuse to go on with a run elsewhere than where it began: what it saved names the files there.
@@ -77,48 +111,36 @@ class RunDirectory:
         Raises:
             ConfigError: the directory was copied or moved.
         """
-        paths = self.config().paths
-        if OmegaConf.is_interpolation(paths, "run"):
-            # Hydra's own copy of the config: the run ended before it had saved a resolved one.
-            return
-        began = Path(paths.run)
+        began = Path(self.config().paths.run)
         if began.resolve() != self.path.resolve():
             raise ConfigError(
                 f"{self.path}: this run was copied or moved from {began}, where alone it can be resumed"
                 " (it can be evaluated and sampled from anywhere)"
             )
 
-    def complete_config(self) -> None:
-        """Save what `config` adds, for Hydra, which reads the file itself when a run is resumed.
-
-        Of a run that ended before it had saved a resolved config, that is also its name, which Hydra would not
-        know: it comes from the choice of data, of which the file says nothing.
-
-        Raises:
-            ConfigError: see `config`.
-        """
-        complete = self.config()
-        if OmegaConf.is_interpolation(complete, "name"):
-            complete.name = self._chosen_data() or complete.data._target_.rpartition(".")[2].lower()
-        if complete != OmegaConf.load(self.config_file):
-            write_atomically(self.config_file, OmegaConf.to_yaml(complete))
-
-    def _chosen_data(self) -> str | None:
-        """What was typed behind `data=`, if Hydra got as far as writing it down."""
-        try:
-            chosen = OmegaConf.load(self.config_file.with_name("hydra.yaml"))
-            return OmegaConf.select(chosen, "hydra.runtime.choices.data")
-        except (OSError, yaml.YAMLError, OmegaConfBaseException):
-            return None
-
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
         resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
         write_atomically(self.config_file, OmegaConf.to_yaml(resolved))
 
+    def write_arguments(self, arguments: Sequence[str]) -> None:
+        """Save what was typed behind train.py."""
+        write_atomically(self.arguments_file, OmegaConf.to_yaml(OmegaConf.create(list(arguments))))
+
+    def arguments(self) -> list[str]:
+        """What was typed behind train.py; empty where that is not known."""
+        try:
+            text = self.arguments_file.read_text(encoding="utf-8")
+            lines = yaml.safe_load(text) if len(text) < LARGEST else None
+        except (OSError, ValueError, yaml.YAMLError, RecursionError):
+            return []
+        return (
+            [line for line in lines if isinstance(line, str) and is_text(line)] if isinstance(lines, list) else []
+        )
+
     def write_origin(self, origin: Mapping[str, str | None]) -> None:
         """Say which sources train this run, and where; of a run that was resumed, all of them."""
-        before = read_json(self.origin_file) or {}
+        before = self.origin()
         joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
         write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
 
@@ -137,6 +159,7 @@ class RunDirectory:
             digests: of each split, see `ImageDataModule.note`.
         """
         before = read_json(self.images_file)
+        check_plain(before or {}, self.images_file, resolved=False)
         if before is None:
             said = f"{place}: nothing says which images the run {self.path.name} was trained on;"
             print(f"{said} splits that were drawn and not given are others now", file=sys.stderr, flush=True)
@@ -150,13 +173,19 @@ class RunDirectory:
             said = f"{place}: the images have changed since the run {self.path.name} began: {', '.join(changes)}"
             print(said, file=sys.stderr, flush=True)
 
+    def origin(self) -> dict[str, Any]:
+        """What `write_origin` has said; empty if nothing."""
+        said = read_json(self.origin_file) or {}
+        check_plain(said, self.origin_file, resolved=False)
+        return said
+
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
         write_atomically(self.metrics_file, to_json(dict(sorted(metrics.items())), indent=2) + "\n")
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """The final numbers."""
-        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        return read_numbers(self.metrics_file)
 
 
 def _defaults() -> DictConfig:
@@ -171,22 +200,6 @@ def _joined(before: str | None, now: str | None) -> str | None:
     if before is None or now is None or now in before.split("; "):
         return before or now
     return f"{before}; {now}"
-
-
-def read_config(path: Path) -> DictConfig:
-    """A YAML file as a config.
-
-    Raises:
-        ConfigError: it is damaged.
-    """
-    try:
-        config = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{path}: not a config, or a damaged one ({line[:200]})") from error
-    if not isinstance(config, DictConfig) or "data" not in config:
-        raise ConfigError(f"{path}: not the config of a run")
-    return config
 
 
 def newest_run(root: Path) -> Path:

@@ -3,21 +3,77 @@
 import json
 import math
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vae.checks import ConfigError
 
+PARTIAL = ".partial"
+"""The ending of a file that is being written."""
+OF_WANDB = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")
+"""Links that W&B leaves, which it replaces and never follows."""
+
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part."""
+    """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part.
+
+    Raises:
+        ConfigError: see `open_atomically`.
+    """
+    with open_atomically(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, which gets its name when what is written inside is on the disk.
+
+    Until then it has a name that nobody can foresee: a run's folder may be somebody's who has put a link there.
+
+    Raises:
+        ConfigError: there is a link at the path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    if path.is_symlink():
+        raise ConfigError(f"{path}: is a link, and a run's files are not written through links; delete it")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        with os.fdopen(os.open(partial, flags, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, pattern: str = "**/*") -> None:
+    """Delete what was being written when a process was killed, of files that nobody writes now."""
+    for path in folder.glob(pattern + PARTIAL):
+        path.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a run's or a sweep's folder in which writing would reach what is outside, before anything is written.
+
+    Raises:
+        ConfigError: there is a link in it, or a file that says where W&B sends a run.
+    """
+    for place, folders, files in os.walk(folder):
+        in_wandb = Path(place).name == "wandb"
+        for name in [*folders, *files]:
+            path = Path(place, name)
+            if path.is_symlink() and not (in_wandb and name in OF_WANDB):
+                raise ConfigError(
+                    f"{path}: is a link, to {os.readlink(path)!a}, and may lead out of the folder, in which"
+                    " alone is written; delete it"
+                )
+        if in_wandb and "settings" in files:
+            raise ConfigError(f"{place}/settings: says where W&B sends a run, which is yours to say; delete it")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

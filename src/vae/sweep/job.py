@@ -199,7 +199,8 @@ def _train_apart(attempt: Attempt) -> None:
 
     job = attempt.job
     RunDirectory(job.path).write_config(attempt.config)
-    command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path), "hydra.output_subdir=null"]
+    RunDirectory(job.path).write_arguments(attempt.overrides)
+    command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path)]
     with job.log.open("a", encoding="utf-8") as log:
         ended = subprocess.run(command, stdout=log, stderr=log, pass_fds=[attempt.lock], check=False)
     if ended.returncode != 0:

@@ -27,6 +27,7 @@ NEUTRAL = (
     "sweep_metric",
     "logger",
     "open",
+    "trust",
     "callback.page",
     "callback.progress",
     "trainer.accelerator",

@@ -1,5 +1,6 @@
 """From a run's directory to its trained model."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from vae.checks import ConfigError
 from vae.data import ImageDataModule
 from vae.run.checkpoint import read_checkpoint
 from vae.run.directory import RunDirectory
+from vae.run.trust import trusting
 from vae.trained.trained_model import TrainedModel
 from vae.training.build import build_model
 
@@ -35,22 +37,27 @@ def run_data(config: DictConfig, paths: DictConfig) -> ImageDataModule:
     return instantiate(data_config(config, paths))
 
 
-def load_model(run: str | Path, checkpoint: str = "best") -> TrainedModel:
+def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = ()) -> TrainedModel:
     """The trained model of a run directory, in evaluation mode on the CPU.
+
+    Nothing of what a stranger's run holds is run: its config is data, and may name only this project's classes.
 
     Args:
         run: the run's directory.
         checkpoint: `best` (by val/elbo) or `last`.
+        trust: packages whose classes the run may name, too, and whose code runs if it does.
 
     Raises:
-        ConfigError: this is no run directory, it has no such checkpoint, or the two do not fit.
+        ConfigError: this is no run directory, it has no such checkpoint, the two do not fit, or it needs a package
+            that is not trusted.
     """
-    directory = RunDirectory(run)
-    config = directory.config()
-    data = instantiate(config.data)
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(config, data.image_shape)
-    load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
+    with trusting(trust):
+        directory = RunDirectory(run)
+        config = directory.model_config()
+        data = instantiate(config.data)
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(config, data.image_shape)
+        load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
     return TrainedModel(model.eval(), data)
 
 
