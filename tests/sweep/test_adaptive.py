@@ -15,7 +15,9 @@ from commands import QUICK, run_train
 from sweep.small_sweep import folders_of, summary_of
 from vae.checks import ConfigError
 from vae.sweep.directory import SweepDirectory
-from vae.sweep.study import NAME, job_of, rounded, search_space, storage
+from vae.sweep.study import NAME, belongs, job_of, rounded, search_space, storage
+
+NOP = "optuna.pruners.NopPruner"
 
 
 def study_of(sweep: Path) -> optuna.Study:
@@ -143,3 +145,56 @@ def test_numbers_are_rounded_within_their_bounds() -> None:
     assert rounded(0.98765, FloatDistribution(0.0, 0.98765)) == 0.98765
     assert rounded(1234567, IntDistribution(1, 10**7)) == 1234567
     assert rounded("elbo", CategoricalDistribution(("elbo", "iwae"))) == "elbo"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"a": "{_target_:os.system}", "b": 0.3},
+        {"a": "elbo", "b": 7.0},
+        {"a": "elbo", "b": 0.3, "c": 1},
+        {"a": "elbo"},
+        {"+callback.x._target_": "os.system", "b": 0.3},
+    ],
+)
+def test_a_trial_that_somebody_wrote_into_the_study_is_not_run(params: dict[str, object]) -> None:
+    spaces = {"a": CategoricalDistribution(("elbo", "iwae")), "b": FloatDistribution(0.1, 1.0)}
+    theirs = {
+        "a": CategoricalDistribution((str(params.get("a")),)),
+        "b": FloatDistribution(0, 9),
+        "c": IntDistribution(0, 9),
+        "+callback.x._target_": CategoricalDistribution(("os.system",)),
+    }
+    trial = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params=params, distributions={key: theirs[key] for key in params}
+    )
+    assert not belongs(trial, spaces)
+    honest = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.RUNNING, params={"a": "iwae", "b": 0.3}, distributions=spaces
+    )
+    assert belongs(honest, spaces)
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [
+        {"monitor": "val/elbo", "pruner": {"_target_": "os.system"}},
+        {"monitor": "val/elbo", "pruner": {"_target_": "optuna.storages.RDBStorage", "url": "sqlite:///x"}},
+        {
+            "monitor": "val/elbo",
+            "pruner": {"_target_": "optuna.pruners.NopPruner", "x": {"_target_": "os.system"}},
+        },
+        {"monitor": "val/elbo", "pruner": "${oc.create:{a:1}}"},
+        {"monitor": ["x"], "pruner": {"_target_": "optuna.pruners.NopPruner"}},
+        {},
+    ],
+)
+def test_somebodys_sweep_brings_none_but_optunas_pruners(pruning: dict[str, object], tmp_path: Path) -> None:
+    from vae.sweep.pruning import Pruning
+
+    directory = SweepDirectory(tmp_path)
+    directory.write([], identity={}, pruning={"monitor": "val/elbo", "pruner": {"_target_": NOP}})
+    assert isinstance(Pruning(str(tmp_path), "a=1").pruner, optuna.pruners.NopPruner)
+    directory.write([], pruning=pruning)
+    with pytest.raises(ConfigError, match=r"sweep\.json"):
+        Pruning(str(tmp_path), "a=1")

@@ -1,5 +1,7 @@
 """The sweep's directory and the states of its jobs."""
 
+import csv
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from vae.checks import ConfigError
 from vae.run.lock import lock_file
 from vae.sweep.directory import JobDirectory, SweepDirectory, first_difference
 from vae.sweep.plan import make_job
+from vae.sweep.results import results, write_summary
 
 
 def test_a_job_goes_through_its_states(tmp_path: Path) -> None:
@@ -151,3 +154,85 @@ def test_the_first_difference_is_named() -> None:
     assert (
         first_difference({"config": {"x": {"y": 1}}}, {"config": {"x": {"y": 2}}}) == "x.y is 1 there and 2 here"
     )
+
+
+HOSTILE = [
+    ({"jobs": {"../../base": {}}}, "no name of a folder here"),
+    ({"jobs": {"/etc": {}}}, "no name of a folder here"),
+    ({"jobs": {"..": {}}}, "no name of a folder here"),
+    ({"jobs": {".hydra": {}}}, "no name of a folder here"),
+    ({"jobs": {"a\x1b[31m": {}}}, "is refused"),
+    ({"jobs": {"a=1": {"a": {"_target_": "os.system"}}}}, "the values of the job a=1"),
+    ({"jobs": ["a"]}, "jobs is"),
+    ({"id": "../x"}, "id is"),
+    ({"metric": 3}, "metric is"),
+    ({"metric": "\x1b]0;evil\x07"}, "is refused"),
+    ({"arguments": [{"a": 1}]}, "arguments holds something else than text"),
+    ({"axes": "a"}, "axes is"),
+    ({"identity": []}, "identity is"),
+]
+
+
+@pytest.mark.parametrize(("entries", "why"), HOSTILE)
+def test_somebodys_sweep_is_data(entries: dict[str, object], why: str, tmp_path: Path) -> None:
+    directory = SweepDirectory(tmp_path)
+    directory.write([], identity={"axes": []}, arguments=[], axes=[], metric="val/elbo")
+    assert directory.jobs() == []
+    manifest = json.loads(directory.manifest_file.read_text()) | entries
+    directory.manifest_file.write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=why) as refused:
+        directory.jobs()
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"state": "\x1b[31mdone"},
+        {"state": "sold"},
+        {"state": ["done"]},
+        {"attempts": "1"},
+        {"attempts": True},
+        {"reason": {"_target_": "os.system"}},
+        {"reason": "\u202eevil"},
+        {"seconds": "x" * 100_000},
+    ],
+)
+def test_somebodys_record_of_a_job_is_numbers_and_short_text(record: dict[str, object], tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "a=1")
+    job.path.mkdir()
+    (job.path / "job.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"job\.json") as refused:
+        job.state()
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("number", ['"=HYPERLINK()"', "{}", "true", "[1]"])
+def test_final_numbers_are_numbers(number: str, tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path)
+    job.metrics_file.write_text(f'{{"test/elbo": {number}}}')
+    with pytest.raises(ConfigError, match="test/elbo is no number"):
+        job.metrics()
+    job.metrics_file.write_text('{"test/elbo": -3.5, "test/nll": null, "epochs": 2}')
+    assert job.metrics() == {"test/elbo": -3.5, "test/nll": None, "epochs": 2}
+
+
+def test_no_text_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    directory = SweepDirectory(tmp_path)
+    jobs = [make_job({"note": value}) for value in ("=HYPERLINK(1)", "@x", "-1", "+cmd", "plain")]
+    directory.write(jobs, identity={"axes": []}, arguments=[], axes=["note"], metric="val/elbo")
+    directory.job(jobs[0].name).path.mkdir()
+    with directory.job(jobs[0].name).lock():
+        directory.job(jobs[0].name).start()
+        directory.job(jobs[0].name).finish("failed", "=cmd|'/c calc'!A1")
+    write_summary(directory, results(directory))
+    cells = [cell for row in csv.reader((tmp_path / "summary.csv").read_text().splitlines()) for cell in row]
+    assert {"'=HYPERLINK(1)", "'@x", "'+cmd", "-1", "plain", "'=cmd|'/c calc'!A1"} <= set(cells)
+    assert not any(cell.startswith(("=", "@", "+")) for cell in cells)
+
+
+def test_a_partial_file_does_not_block_a_sweep(tmp_path: Path) -> None:
+    """Left by a process that was killed before anything had its name."""
+    (tmp_path / "sweep.json.0123456789abcdef.partial").write_text("{")
+    with SweepDirectory(tmp_path).claim(IDENTITY):
+        assert not list(tmp_path.glob("*.partial"))

@@ -74,7 +74,7 @@ class OptunaSweep(Sweep):
     def run(self, plan: Plan, jobs: list[Job]) -> None:
         import optuna
 
-        from vae.sweep.study import NAME, RoundedDraws, job_of, storage
+        from vae.sweep.study import NAME, RoundedDraws, belongs, job_of, storage
 
         study = optuna.create_study(
             storage=storage(self.directory),
@@ -89,6 +89,10 @@ class OptunaSweep(Sweep):
         while pending or left > 0:
             while len(pending) < self.n_jobs and left > 0:
                 trial = study.ask(self.spaces)
+                if not belongs(trial, self.spaces):
+                    raise ConfigError(
+                        f"{self.directory.path / 'optuna.log'}: a trial has values that are not searched"
+                    )
                 pending[trial.number] = job_of(trial)
                 left -= 1
             launched = {number: pending.pop(number) for number in list(pending)[: self.n_jobs]}
@@ -102,20 +106,22 @@ class OptunaSweep(Sweep):
         """Trials that an interrupted launch left running, and, to be tried again, those that failed."""
         from optuna.trial import TrialState
 
-        from vae.sweep.study import job_of
+        from vae.sweep.study import belongs, job_of
 
-        waiting = {trial.user_attrs["again"] for trial in study.get_trials(states=(TrialState.WAITING,))}
+        waiting = {trial.user_attrs.get("again") for trial in study.get_trials(states=(TrialState.WAITING,))}
         for trial in study.get_trials(states=(TrialState.FAIL,)):
+            if not belongs(trial, self.spaces):
+                continue
             name = job_of(trial).name
             if name not in waiting and self.directory.job(name).state() == "failed":
                 study.enqueue_trial(trial.params, user_attrs={"again": name})
                 waiting.add(name)
         pending = {}
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            if trial.params.keys() == self.spaces.keys():
+            if belongs(trial, self.spaces):
                 pending[trial.number] = job_of(trial)
             else:
-                # Killed while its values were chosen.
+                # Killed while its values were chosen, or written by somebody else.
                 study.tell(trial.number, state=TrialState.FAIL)
         return pending
 

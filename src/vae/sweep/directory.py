@@ -11,13 +11,38 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vae.checks import ConfigError
-from vae.run.files import read_json, write_atomically
+from vae.run.files import PARTIAL, read_json, remove_partials, write_atomically
 from vae.run.lock import is_locked, lock_file
+from vae.run.saved_config import check_plain, is_plain_name, read_numbers
 from vae.sweep.plan import Job
 
 State = Literal["waiting", "running", "interrupted", "done", "failed", "pruned"]
 LOCK = ".lock"
 STATES: tuple[State, ...] = ("done", "pruned", "failed", "running", "interrupted", "waiting")
+RECORD: dict[str, Any] = {
+    "state": str,
+    "reason": str,
+    "host": str,
+    "attempts": int,
+    "pid": int,
+    "seconds": int | float,
+    "started": int | float,
+}
+"""What may stand in job.json."""
+MANIFEST: dict[str, Any] = {
+    "id": str,
+    "metric": str,
+    "created": int | float,
+    "jobs": dict,
+    "identity": dict,
+    "pruning": dict,
+    "axes": list,
+    "constants": list,
+    "arguments": list,
+}
+"""What may stand in sweep.json."""
+MOST = 1_000_000
+"""Values in sweep.json."""
 
 
 class JobDirectory:
@@ -44,7 +69,15 @@ class JobDirectory:
 
     def record(self) -> dict[str, Any]:
         """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt."""
-        return read_json(self.path / "job.json") or {}
+        path = self.path / "job.json"
+        record = read_json(path) or {}
+        check_plain(record, path, resolved=False)
+        for key, kind in RECORD.items():
+            if isinstance(value := record.get(key), bool) or not isinstance(value, kind | None):
+                raise ConfigError(f"{path}: a damaged file ({key} is {ascii(value)[:60]})")
+        if (state := record.get("state", "waiting")) not in STATES:
+            raise ConfigError(f"{path}: a damaged file (state is {ascii(state)[:60]})")
+        return record
 
     def update(self, **changes: Any) -> None:
         """Change entries of job.json."""
@@ -70,7 +103,7 @@ class JobDirectory:
 
     def metrics(self) -> dict[str, float | None]:
         """The final numbers; empty if there are none (yet)."""
-        return read_json(self.metrics_file) or {}
+        return read_numbers(self.metrics_file)
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -109,11 +142,40 @@ class SweepDirectory:
         manifest = read_json(self.manifest_file)
         if manifest is None:
             raise ConfigError(f"{self.path}: not a sweep's directory (it has no sweep.json)")
+        self._check(manifest)
         return manifest
+
+    def _check(self, manifest: Mapping[str, Any]) -> None:
+        """Refuse a sweep.json that is more than text and numbers, or whose jobs are in other folders.
+
+        Raises:
+            ConfigError: see above.
+        """
+        path = self.manifest_file
+        check_plain(manifest, path, resolved=False, most=MOST)
+        for key, kind in MANIFEST.items():
+            if not isinstance(value := manifest.get(key), kind | None):
+                raise ConfigError(f"{path}: a damaged file ({key} is {ascii(value)[:60]})")
+        for key in ("axes", "constants", "arguments"):
+            if not all(isinstance(each, str) for each in manifest.get(key) or ()):
+                raise ConfigError(f"{path}: a damaged file ({key} holds something else than text)")
+        for name, job_values in (manifest.get("jobs") or {}).items():
+            if not is_plain_name(name) or name.startswith("."):
+                raise ConfigError(
+                    f"{path}: the job {ascii(name)[:100]} is refused: it is no name of a folder here"
+                )
+            texts = list(job_values.values()) if isinstance(job_values, dict) else [None]
+            if not all(isinstance(each, str) for each in texts):
+                raise ConfigError(f"{path}: a damaged file (the values of the job {name})")
+        if not is_plain_name(manifest.get("id", "none")):
+            raise ConfigError(f"{path}: a damaged file (id is {ascii(manifest['id'])[:60]})")
 
     def axes(self) -> list[str]:
         """The keys that every combination of this sweep has a value for; none where there is no sweep yet."""
-        return (read_json(self.manifest_file) or {}).get("identity", {}).get("axes", [])
+        if not self.manifest_file.exists():
+            return []
+        axes = (self.manifest().get("identity") or {}).get("axes") or []
+        return [str(axis) for axis in axes]
 
     def job(self, name: str) -> JobDirectory:
         """The directory of a job."""
@@ -139,7 +201,7 @@ class SweepDirectory:
         manifest = read_json(self.manifest_file)
         if manifest is None:
             inside = self.path.iterdir() if self.path.is_dir() else ()
-            others = [path.name for path in inside if path.name != LOCK]
+            others = [path.name for path in inside if path.name != LOCK and path.suffix != PARTIAL]
             if others:
                 raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {min(others)})")
         elif (difference := first_difference(manifest["identity"], identity)) is not None:
@@ -164,6 +226,7 @@ class SweepDirectory:
         with file:
             # Another sweep may have come and gone since.
             self.check(identity)
+            remove_partials(self.path, "*")
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()

@@ -6,7 +6,10 @@ import optuna
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
+from vae.checks import ConfigError
 from vae.internals import optuna_trial
+from vae.run.saved_config import check_plain
+from vae.run.trust import check_targets
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import TrialPruned
 from vae.sweep.study import NAME, job_of, storage
@@ -23,7 +26,12 @@ class Pruning(Callback):
 
     def __init__(self, sweep: str, job: str):
         self.directory, self.job = SweepDirectory(sweep), job
-        pruning = self.directory.manifest()["pruning"]
+        pruning, source = self.directory.manifest().get("pruning") or {}, self.directory.manifest_file
+        # The sweep may be somebody's: of Optuna's pruners one is made, and nothing else.
+        check_plain(pruning, source)
+        check_targets({"pruner": pruning.get("pruner")}, source)
+        if not isinstance(pruning.get("monitor"), str) or not isinstance(pruning.get("pruner"), dict):
+            raise ConfigError(f"{source}: a damaged file (it names no pruner, which its jobs have)")
         self.monitor: str = pruning["monitor"]
         self.pruner: Any = instantiate(pruning["pruner"])
 

@@ -1,5 +1,6 @@
 """What became of a sweep: a table of its jobs, summary.csv, and the last lines that the command prints."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -62,8 +63,19 @@ def measures(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
 
 
 def write_summary(directory: SweepDirectory, table: pd.DataFrame) -> None:
-    """Write summary.csv."""
-    write_atomically(directory.path / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+    """Write summary.csv, in which no text is a formula to a spreadsheet."""
+    shown = table.rename(columns=_no_formula)
+    for name in shown.columns:
+        if not pd.api.types.is_numeric_dtype(shown[name]):
+            shown[name] = shown[name].map(_no_formula, na_action="ignore")
+    write_atomically(directory.path / "summary.csv", shown.to_csv(index=False, lineterminator="\n"))
+
+
+def _no_formula(cell: object) -> object:
+    """A cell, behind an apostrophe where a spreadsheet would calculate it; numbers as they are."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "|", "%")):
+        return cell
+    return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
 def closing_lines(directory: SweepDirectory, seconds: float, interrupted: bool) -> tuple[str, bool]:

@@ -1,5 +1,6 @@
 """A sweep's Optuna study: its file, the search spaces, and draws of few digits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -64,6 +65,18 @@ def job_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> Job:
     return make_job(
         {key: f"{value:.12g}" if isinstance(value, float) else str(value) for key, value in trial.params.items()}
     )
+
+
+def belongs(trial: optuna.trial.Trial | optuna.trial.FrozenTrial, spaces: Mapping[str, BaseDistribution]) -> bool:
+    """Whether a trial's values are of the spaces that are searched: the study's file may be somebody's."""
+    return trial.params.keys() == spaces.keys() and all(_holds(spaces[k], v) for k, v in trial.params.items())
+
+
+def _holds(space: BaseDistribution, value: Any) -> bool:
+    if isinstance(space, CategoricalDistribution):
+        return value in space.choices
+    assert isinstance(space, IntDistribution | FloatDistribution)
+    return isinstance(value, int | float) and not isinstance(value, bool) and space.low <= value <= space.high
 
 
 class RoundedDraws(BaseSampler):

@@ -74,7 +74,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 def reproduce(directory: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
-    shared = [a for a in directory.manifest()["constants"] if not a.startswith(ignored)]
+    shared = [a for a in directory.manifest()["constants"] if not a.lstrip("+~").startswith(ignored)]
     return " ".join([TRAIN, *(_quoted(argument) for argument in [*shared, *job.overrides()])])
 
 

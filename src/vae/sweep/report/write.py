@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vae.checks import ConfigError
 from vae.page.page import page
-from vae.run.files import write_atomically
+from vae.run.files import check_folder, write_atomically
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.report.data import report_data
 from vae.sweep.results import results, write_summary
@@ -18,6 +18,7 @@ def write_report(path: str | Path) -> None:
         ConfigError: this is no sweep's directory.
     """
     directory = SweepDirectory(path)
+    check_folder(directory.path)
     table = results(directory)
     write_summary(directory, table)
     data = report_data(directory, table)
