@@ -64,10 +64,13 @@ class Bench:
         out: the folder of the results.
         folder: of what the runs leave, which is thrown away.
         epochs: of each job of the sweep.
+        members: of the stacks.
     """
 
-    def __init__(self, device: str, tiny: bool, minutes: float, out: Path, folder: Path, epochs: int = 10):
-        self.epochs = epochs
+    def __init__(
+        self, device: str, tiny: bool, minutes: float, out: Path, folder: Path, epochs: int, members: Sequence[int]
+    ):
+        self.epochs, self.members = epochs, members
         self.device, self.tiny, self.out, self.folder = torch.device(device), tiny, out, folder
         self.ends = time.monotonic() + 60 * minutes
         self.data = Path(os.environ.get("DATA_DIR", "data"))
@@ -410,7 +413,7 @@ def likelihood(bench: Bench) -> dict[str, Any]:
 def stacked(bench: Bench) -> dict[str, Any]:
     """Microseconds of a step of a stack, and images per second over its members."""
     found: dict[str, Any] = {}
-    for members in (1, 2) if bench.tiny else (1, 2, 4, 8, 16, 32, 64):
+    for members in (1, 2) if bench.tiny else bench.members:
         for seeds in (False, True) if members in (2, 8, 32) else (False,):
             if bench.left() < 20:
                 return found
@@ -584,7 +587,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {
 """Each section, and the seconds without which it is not begun."""
 
 
-OPTIONS = {"device", "tiny", "minutes", "out", "epochs"}
+OPTIONS = {"device", "tiny", "minutes", "out", "epochs", "members"}
 
 
 def circumstances(bench: Bench) -> dict[str, Any]:
@@ -626,7 +629,8 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tiny = options.get("tiny") == "true"
         minutes, epochs = float(options.get("minutes", 9)), int(options.get("epochs", 10))
-        bench = Bench(device, tiny, minutes, out, Path(folder), epochs)
+        members = [int(number) for number in options.get("members", "1,2,4,8,16,32,64").split(",")]
+        bench = Bench(device, tiny, minutes, out, Path(folder), epochs, members)
         for name in asked:
             section, needed = SECTIONS[name]
             if bench.left() < (0 if tiny else needed):

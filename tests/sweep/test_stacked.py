@@ -44,6 +44,20 @@ def test_the_summary_is_that_of_basic_and_models_load(processes: int, tmp_path: 
         assert load_model(folder).sample(3).shape == (3, 1, 8, 8)
 
 
+@pytest.mark.slow
+def test_compiled_stacks_give_the_same(tmp_path: Path) -> None:
+    bernoulli = ["likelihood=bernoulli", "data.binarize=threshold"]
+    grid = ["latent_size=2,3", *SMALL, *QUIET, *bernoulli, "hydra.launcher.processes=1", "hydra/launcher=stacked"]
+    summaries = []
+    for compiled in ("false", "true"):
+        folder = tmp_path / compiled
+        done = run_train("-m", *grid, f"compile={compiled}", f"hydra.sweep.dir={folder}")
+        assert done.returncode == 0, done.stderr
+        with (folder / "summary.csv").open(newline="") as file:
+            summaries.append(list(csv.DictReader(file)))
+    same(*summaries)
+
+
 def test_jobs_that_cannot_be_stacked_are_trained_all_the_same(tmp_path: Path) -> None:
     done = run_train(
         "-m", "objective.gradient=standard,dreg", "objective=iwae", "objective.k=2", *SMALL, *QUIET,

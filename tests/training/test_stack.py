@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vae.command.interruption import Interrupted
+from vae.data import Batch
 from vae.training.build import build_module, build_trainer
 from vae.training.meeting import Meeting
 from vae.training.module import VAEModule
-from vae.training.stack import StackedRuns, may_be_padded, obstacle
+from vae.training.stack import Feed, StackedRuns, may_be_padded, obstacle
 
 Composed = Callable[..., DictConfig]
 QUICK = ["trainer.accelerator=cpu", "logger=none", "callback=none"]
@@ -107,23 +108,29 @@ def test_steps_together_are_those_of_each_alone(name: str, composed: Composed, f
                 torch.testing.assert_close(other_state[key], value, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["latent sizes", "likelihood=bernoulli"])
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching")
-def test_compiled_steps_are_those_of_a_stack_that_is_not(name: str, composed: Composed, float64: None) -> None:
-    torch._dynamo.reset()
-    stacks = []
-    for compiled in (False, True):
-        runs = modules(composed, ALIKE[name])
-        stacks.append(StackedRuns(runs, [run.optimizer(run.parameters()) for run in runs], compiled))
-    for step in range(3):
-        x, drawn = torch.rand(4, 1, 8, 8).round(), noises(stacks[0].runs, step, 4)
-        widest = max(noise.shape[-1] for noise in drawn)
-        noise = torch.stack([pad(noise, (0, widest - noise.shape[-1])) for noise in drawn])
-        for stack in stacks:
-            stack.step(x, x, noise, torch.tensor(step))
-    torch.testing.assert_close(stacks[1].parameters, stacks[0].parameters, rtol=1e-9, atol=1e-10)
+@pytest.mark.gpu
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_feed_draws_what_each_run_draws_alone(captured: bool, composed: Composed) -> None:
+    """Two keys and two numbers of latents: three streams, in two turns."""
+    dynamic = ["likelihood=bernoulli", "data.binarize=dynamic", "corruption=mask"]
+    runs = modules(composed, [[*dynamic, f"latent_size={d}"] for d in (3, 2, 3, 2)])
+    for run in runs:
+        run.cuda()
+    feed = Feed(3, captured)
+    for turn in range(2):
+        image = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, device="cuda")
+        keys = [7 + turn, 7 + turn, 2**62 + turn, 7 + turn]
+        x, seen, noise = feed(
+            [(run, Batch(image, image[:, 0, 0, 0].long(), key, True)) for run, key in zip(runs, keys, strict=True)]
+        )
+        for n, (run, key) in enumerate(zip(runs, keys, strict=True)):
+            torch.cuda.manual_seed(key)
+            own = run.data.to_x(image)
+            torch.testing.assert_close(x[n], own, rtol=0, atol=0)
+            torch.testing.assert_close(seen[n], run.corruption(own), rtol=0, atol=0)
+            latents = run.model.latent_size
+            torch.testing.assert_close(noise[n][..., :latents], run.model.noise(1, 5), rtol=0, atol=0)
+            assert not noise[n][..., latents:].any()
 
 
 def test_a_stack_goes_on_from_the_states_of_its_members(composed: Composed, float64: None) -> None:

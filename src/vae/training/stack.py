@@ -113,6 +113,8 @@ class StackedRuns:
         self._losses_as_run = self._losses
         self._optimizer_step: Callable[[], object] = self.optimizer.step
         if compiled:
+            # What earlier stacks had compiled counts against a limit, beyond which nothing more is compiled.
+            torch.compiler.reset()
             self._losses_as_run = torch.compile(self._losses)
             if self.is_captured:
                 self._optimizer_step = torch.compile(self.optimizer.step)
