@@ -17,7 +17,18 @@ from typing import Any
 
 import torch
 
-from benchmarks import data_wait, eight_jobs, growth, likelihood, memory, own_time, precision, startup, training
+from benchmarks import (
+    data_wait,
+    eight_jobs,
+    growth,
+    likelihood,
+    memory,
+    own_time,
+    precision,
+    stacked,
+    startup,
+    training,
+)  # fmt: skip
 from benchmarks.tables import RESULTS, render
 from benchmarks.workload import WORKLOADS
 
@@ -60,6 +71,7 @@ def main() -> None:
         "memory": memory.measure,
         "startup": lambda: startup.measure(arguments.turns),
         "eight_jobs": lambda: eight_jobs.measure(min(arguments.turns, 2)),
+        "stacked": lambda: stacked.measure(arguments.turns),
         "precision": precision.measure,
         "growth": growth.measure,
     }

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,8 +40,13 @@ def peak_mebibytes(overrides: tuple[str, ...], x: Tensor) -> float:
     torch.manual_seed(0)
     loss = framework_loss(config, x.shape[1:])[1]
     loss(x).backward()  # what is made once: the gradients, buffers of the libraries
+    return allocated_mebibytes(lambda: loss(x).backward())
+
+
+def allocated_mebibytes(step: Callable[[], object]) -> float:
+    """The most that a step allocates, in MiB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        loss(x).backward()
+        step()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(trace))

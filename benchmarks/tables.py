@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth_figure
+from benchmarks import growth_figure, stacked
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -30,6 +30,8 @@ def render() -> None:
     if "growth" in found:
         ranks = found.get("conv_64_ddp", {}).get("found", {}).get("images_per_second")
         growth_figure.draw(found["growth"]["found"], ranks)
+    if "stacked" in found:
+        stacked.draw(found["stacked"]["found"])
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
@@ -52,6 +54,7 @@ def tables(found: dict[str, Any]) -> str:
         "memory": _memory,
         "startup": _startup,
         "eight_jobs": _eight_jobs,
+        "stacked": _stacked,
         "precision": _precision,
         "growth": _growth,
     }
@@ -141,6 +144,29 @@ def _eight_jobs(found: dict[str, Any]) -> str:
     return (
         f"A sweep of 8 jobs (the digits, 10 epochs each, one thread a process; joblib with two processes):"
         f" the eight commands one after the other {seconds['commands']:.0f} s; {ways}."
+    )
+
+
+def _stacked(found: dict[str, Any]) -> str:
+    over = {
+        way: f"{r['median']:.2f} ({r['least']:.2f}–{r['most']:.2f})" for way, r in found["over_stacked"].items()
+    }
+    ways = "; ".join(
+        f"`{way}` {found['seconds'][way]:.0f} s, {over[way]} × of it" for way in over if way != "stacked"
+    )
+    rows = "\n".join(
+        f"| {model} | {members} | {step['milliseconds']:.2f} | {step['alone_over']['median']:.2f}"
+        f" ({step['alone_over']['least']:.2f}–{step['alone_over']['most']:.2f}) |"
+        f" {step['weights_mebibytes']:.1f} | {step['allocated_mebibytes']:.1f} |"
+        for model, by_members in found["steps"].items()
+        for members, step in by_members.items()
+    )
+    return (
+        f"A sweep of 18 jobs (the digits, latent size × k × σ; one thread a process, two where there are several):"
+        f" `stacked` {found['seconds']['stacked']:.0f} s; {ways} (goals 3 and 2).\n\n"
+        "| a stack on one thread | members | ms a step of all | as fast as one by one, × | weights, MiB |"
+        f" allocated in a step, MiB |\n|---|---|---|---|---|---|\n{rows}\n\n"
+        "![cost of a step against the members](images/stacked.png)"
     )
 
 
