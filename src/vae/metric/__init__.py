@@ -1,1 +1,1 @@
-"""What is measured in validation and test."""
+"""The metrics of validation and test."""

@@ -13,8 +13,8 @@ from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 class Bound(Metric):
     """elbo = −(distortion + rate) at β = 1, each a mean over images in nats; bits_per_dim = −elbo / (C·H·W·ln 2).
 
-    `loss` is the mean of what the objective minimises (with its β, free bits and so on).
-    Bits are reported only where the likelihood is a probability over the values that x takes.
+    `loss` is the mean of what the objective minimises (with its β, free bits and so on). Bits per dimension are
+    reported only if the likelihood is a probability over the values that x takes.
     """
 
     full_state_update = False
@@ -37,7 +37,10 @@ class Bound(Metric):
         self.count += len(batch.x)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means so far; only loss and distortion where q(z|x) is a point, for which there is no bound."""
+        """Return the means over all images so far.
+
+        If q(z|x) is a point, there is no bound: only the loss and the distortion are returned.
+        """
         if not self.sizes.has_density:
             return {"loss": self.loss / self.count, "distortion": self.distortion / self.count}
         distortion, rate = self.distortion / self.count, self.rate / self.count

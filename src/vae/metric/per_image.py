@@ -1,4 +1,4 @@
-"""Metrics that need a number, or a row of numbers, of every image at once."""
+"""Metrics that need a number, or a row of numbers, for every image at once."""
 
 import math
 
@@ -10,10 +10,11 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class PerImage(Metric):
-    """Keeps rows for every image, and gives them in the images' order, whatever the number of ranks.
+    """A metric that keeps rows for every image and returns them in the order of the images, for any number of
+    ranks.
 
     Args:
-        **rows: an empty tensor (0, …) for every kind of row, which says its shape and type.
+        **rows: for each kind of row, an empty tensor (0, …) with the shape and type of such rows.
     """
 
     full_state_update = False
@@ -28,25 +29,25 @@ class PerImage(Metric):
     def reset(self) -> None:
         """Forget all images."""
         super().reset()
-        # So that a rank that got no batch still takes part in gathering, with rows of the right shape.
+        # A rank that got no batch must still take part in gathering, with rows of the right shape.
         for name, empty in self.empty.items():
             setattr(self, name, [empty.to(self.device)])
 
     def add(self, first: int, **rows: Shaped[Tensor, "B ..."]) -> None:
-        """Add the rows of a batch whose first image has this position in its split."""
+        """Add the rows of a batch. `first` is the position of its first image in the split."""
         size = len(next(iter(rows.values())))
         rows["positions"] = torch.arange(first, first + size, device=self.device)
         for name, values in rows.items():
             getattr(self, name).append(values.detach().to(self.empty[name].dtype))
 
     def rows(self, name: str) -> Shaped[Tensor, "N ..."]:
-        """The rows of one kind of all images so far."""
+        """Return the rows of one kind, for all images so far."""
         positions: list[Tensor] = getattr(self, "positions")  # noqa: B009  a state, which mypy cannot know
         return dim_zero_cat(getattr(self, name))[dim_zero_cat(positions).argsort()]
 
 
 def standard_error(values: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """The standard error of the mean of independent values; NaN for a single one."""
+    """Return the standard error of the mean of independent values. It is NaN for a single value."""
     if len(values) < 2:
         return values.new_tensor(math.nan)
     return values.std() / math.sqrt(len(values))

@@ -1,4 +1,4 @@
-"""What can be told from the latents by simple classifiers."""
+"""Probes: simple classifiers that show what the latents know about the images."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from vae.metric.per_image import PerImage
 
 
 class Probe(PerImage):
-    """Accuracy at telling the label from the posterior mean, on images that the classifier has not seen:
+    """The accuracy of classifiers that predict the label from the posterior mean.
 
-    * `linear_probe_accuracy`: of logistic regression on standardised latents;
-    * `knn_accuracy`: of the `neighbors` nearest latents' majority.
+    * `linear_probe_accuracy`: logistic regression on standardised latents;
+    * `knn_accuracy`: the majority among the `neighbors` nearest latents.
 
-    Both by cross-validation over the evaluated images, in `folds` stratified folds, so that nothing depends
-    on what the model was trained with. Without at least two labels of `folds` images there is no probe.
-    Where the images have attributes (data=celeba),
+    Each classifier is tested on images that it has not seen, by cross-validation over the evaluated images with
+    `folds` stratified folds. So nothing depends on what the model was trained with. There is no probe unless at
+    least two labels have `folds` images each. If the images have attributes (data=celeba), there are also
 
-    * `attribute_probe_accuracy`: the mean over attributes of the linear probe's accuracy, and
-      `attribute_base_accuracy` that of always giving the commoner answer.
+    * `attribute_probe_accuracy`: the mean over attributes of the linear probe's accuracy;
+    * `attribute_base_accuracy`: the mean accuracy if the more common answer is always given.
 
     Args:
-        sizes: of the model.
-        neighbors: of the k-nearest-neighbour classifier.
-        folds: of the cross-validation.
+        sizes: the sizes of the model.
+        neighbors: the number of neighbours of the k-nearest-neighbour classifier.
+        folds: the number of folds of the cross-validation.
     """
 
     def __init__(self, sizes: Sizes, neighbors: int = 10, folds: int = 5):
@@ -42,7 +42,7 @@ class Probe(PerImage):
         self.note: str | None = None
 
     def take_data(self, data: ImageDataModule) -> None:
-        """Take the attributes of the evaluated images, if their set has attributes."""
+        """Take the attributes of the evaluated images, if their data set has attributes."""
         if type(data).attributes is ImageDataModule.attributes:
             return
         try:
@@ -55,7 +55,7 @@ class Probe(PerImage):
         self.add(batch.first, mean=batch.posterior_mean, label=batch.label)
 
     def compute(self) -> dict[str, Tensor]:
-        """The accuracies over all images so far."""
+        """Return the accuracies over all images so far."""
         mean, label = self.rows("mean").cpu(), self.rows("label").cpu()
         rows, values = self._enough(label), {}
         if len(label[rows].unique()) > 1:
@@ -66,11 +66,11 @@ class Probe(PerImage):
         return values
 
     def _enough(self, label: Tensor) -> Tensor:
-        """Which images have a label that every fold can have."""
+        """Return a mask of the images whose label is frequent enough to occur in every fold."""
         return (label.bincount() >= self.folds)[label]
 
     def _attribute_accuracy(self, mean: Tensor, attributes: Tensor) -> dict[str, Tensor]:
-        """Means over those attributes that every fold can have with and without."""
+        """Return means over those attributes that every fold can have both with and without."""
         known = [value for value in attributes.T if min(value.sum(), (1 - value).sum()) >= self.folds]
         if not known:
             return {}
@@ -96,7 +96,7 @@ class Probe(PerImage):
 
 
 def linear_probe() -> Any:
-    """Logistic regression on standardised latents."""
+    """Return a logistic regression on standardised latents."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
