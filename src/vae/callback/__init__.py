@@ -1,1 +1,1 @@
-"""What happens beside training: checkpoints, pictures, progress."""
+"""Callbacks: checkpoints, pictures and progress during training."""

@@ -1,4 +1,4 @@
-"""A run that diverges ends with a reason, before its checkpoints are overwritten."""
+"""A callback that stops a diverged run with a reason, before its checkpoints are overwritten."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Finite(Callback):
-    """Ends a run whose bound or weights are not finite; losses and gradients are looked at by `VAEModule`.
+    """A callback that ends a run whose bound or weights are not finite. `VAEModule` checks losses and gradients.
 
     Args:
         monitor: the logged number of the validation images that must be finite.

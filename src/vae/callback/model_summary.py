@@ -1,4 +1,4 @@
-"""How large the model is and what it costs."""
+"""The size of a model and its cost."""
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -7,7 +7,7 @@ from vae.model import LatentModel
 
 
 class ModelSummary(Callback):
-    """Prints, when training begins, the parameters of each part and the arithmetic of one image."""
+    """A callback that prints, when training begins, the parameters of each part and the FLOPs of one image."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -16,7 +16,10 @@ class ModelSummary(Callback):
 
 
 def summary(model: LatentModel) -> str:
-    """One line: parameters by part, and FLOPs of one image through the encoder and one z through the decoder."""
+    """Return one line with the number of parameters of each part and the FLOPs of one image.
+
+    The FLOPs are those of one image through the encoder and one z through the decoder.
+    """
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     sizes = ", ".join(f"{name} {short(count)}" for name, count in parts.items() if count)
     shape = "×".join(map(str, model.image_shape))
@@ -26,9 +29,10 @@ def summary(model: LatentModel) -> str:
 
 @torch.no_grad()
 def flops(model: LatentModel) -> int:
-    """Floating-point operations, 2 for a multiplication with its addition, of matrix products and convolutions.
+    """Count the floating-point operations of matrix products and convolutions.
 
-    Counted for one image, encoded and decoded once; a training step costs about three times as many.
+    A multiplication with its addition counts as 2. The count is for one image, encoded and decoded once; a
+    training step costs about three times as many.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,7 +45,7 @@ def flops(model: LatentModel) -> int:
 
 
 def short(number: int) -> str:
-    """Three digits and k, M or G."""
+    """Return a number with three digits and k, M or G."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {unit}"

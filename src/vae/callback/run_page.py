@@ -1,4 +1,4 @@
-"""run.html, written while a run trains, so that a browser left open shows how it goes."""
+"""A callback that writes run.html while a run trains, so that an open browser shows the progress."""
 
 import sys
 import time
@@ -11,16 +11,22 @@ from vae.page.run_page import write_run_page
 from vae.run.directory import RunDirectory
 
 SECONDS = 10
-"""Between two writings while training, at least: more often nobody looks, and each costs a tenth of a second."""
+"""The minimum number of seconds between two writings of the page during training.
+
+Each writing takes a tenth of a second, and nobody looks more often.
+"""
 
 
 class RunPage(Callback):
-    """Writes run.html when training begins and after epochs; train.py writes it once more with the final numbers.
+    """A callback that writes run.html when training begins and after epochs.
+
+    train.py writes the page once more, with the final numbers.
 
     Args:
         run: the run's directory.
-        every_n_epochs: how often, though not within ten seconds; 0 for only at the end.
-        open: whether a browser is asked to show it when training begins.
+        every_n_epochs: the number of epochs between two writings, which are at least ten seconds apart; 0 to write
+            only at the end.
+        open: whether to show the page in a browser when training begins.
     """
 
     def __init__(self, run: str, every_n_epochs: int = 1, open: bool = False):
@@ -50,7 +56,7 @@ class RunPage(Callback):
 
     def _write(self, trainer: Trainer, state: str, epoch: int, reason: str = "") -> None:
         if not self.run.config_file.is_file():
-            return  # a trainer that was built from Python, which saves no config
+            return  # a trainer built from Python saves no config
         for logger in trainer.loggers:
             logger.save()  # so that metrics.csv is there
         between = time.monotonic() - self._written if self._written else SECONDS
@@ -58,5 +64,5 @@ class RunPage(Callback):
         try:
             write_run_page(self.run, state, epoch, reason, between)
         except OSError as error:
-            # A page is not worth a training.
+            # A page that cannot be written must not stop the training.
             print(f"warning: {self.run.path / 'run.html'}: cannot be written ({error.strerror})", file=sys.stderr)

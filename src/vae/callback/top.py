@@ -1,4 +1,4 @@
-"""The best epochs of a run, beside the best one."""
+"""A callback that keeps the best few epochs of a run, in addition to the best one."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class Top(ModelCheckpoint):
-    """Lightning's ModelCheckpoint under a key of its own, so that it may watch the number that `best` watches.
+    """Lightning's ModelCheckpoint with its own state key, so that it can watch the same number as `best`.
 
     Args:
-        **options: those of `lightning.pytorch.callbacks.ModelCheckpoint`.
+        **options: the options of `lightning.pytorch.callbacks.ModelCheckpoint`.
     """
 
     def __init__(self, **options: Any):

@@ -1,1 +1,1 @@
-"""Where the numbers go."""
+"""Loggers, which store the numbers of a run."""
