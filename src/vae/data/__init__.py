@@ -1,4 +1,4 @@
-"""Images: where they come from, how they are split, batched and turned into x."""
+"""Images: their sources, their splits, their batches, and how they become x."""
 
 from vae.data.image_data import Attributes, Batch, BatchGroup, ImageDataModule, ImageSet
 

@@ -1,4 +1,7 @@
-"""Images decoded once, into a file that every run, rank and job then maps into memory."""
+"""The cache of decoded images.
+
+Each set is decoded once, into a file that every run, rank and job maps into memory.
+"""
 
 import hashlib
 import sys
@@ -20,15 +23,16 @@ from vae.progress import task
 class ImageCache:
     """The decoded images of `files`, in `<folder>/<name>-<height>x<width>x<channels>-<key>.images`.
 
-    The key is made of the names and the stamp of the files and of the transform; if one of them changes,
-    so does the file's name, and a new one is built. Of several processes, on one machine or on several
-    that share the disk, one builds and the others wait (which needs a file system with locks).
+    The key is a hash of the names of the files, their stamp and the transform. If one of these changes, the name
+    of the cache file changes too, and a new file is built. If several processes, on one machine or on several
+    machines with a shared disk, need the file, one builds it and the others wait (which needs a file system with
+    locks).
 
     Args:
         folder: `paths.cache`.
-        name: of the data set, the first part of the file's name.
+        name: the name of the data set, which is the first part of the file's name.
         files: the encoded images.
-        transform: what is done to each of them.
+        transform: what is done to each image.
         on_bad: `error` to refuse a set with images that cannot be used, `skip` to leave them out.
     """
 
@@ -41,13 +45,13 @@ class ImageCache:
         self.folder, self.path = folder, folder / f"{name}-{size}-{self.key[:12]}.images"
 
     def open(self, verify: bool = True) -> CachedImages:
-        """The images, decoded now if no process did so before.
+        """Return the images. They are decoded now if no process has decoded them before.
 
         Args:
-            verify: whether to check an existing file's pixels, which reads all of it.
+            verify: whether to check the pixels of an existing file, which reads all of it.
 
         Raises:
-            ConfigError: images that cannot be used, or a folder that cannot be written.
+            ConfigError: there are images that cannot be used, or the folder cannot be written.
         """
         try:
             cached = open_cache(self.path, self.key, verify)
@@ -69,7 +73,7 @@ class ImageCache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Be the only one to build. The lock ends with its process, however that ends."""
+        """Hold the lock that lets only one process build the file. The lock ends when its process ends."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path.with_suffix(".lock"))
@@ -98,11 +102,11 @@ class ImageCache:
             partial.unlink(missing_ok=True)
 
     def _write(self, partial: Path) -> None:
-        """Decode all images into a file that has not yet got its name.
+        """Decode all images into a file that does not have its final name yet.
 
         Raises:
             OSError: the file cannot be written.
-            ConfigError: there are bad images that are not to be left out.
+            ConfigError: there are bad images that must not be left out.
         """
         shape = (self.transform.channels, self.transform.height, self.transform.width)
         bad: dict[int, tuple[str, str]] = {}
@@ -122,7 +126,7 @@ class ImageCache:
         _say(f"decoded {count:,} images in {seconds:.1f} s ({count / seconds:,.0f} images/s)")
 
     def _judge(self, bad: Sequence[tuple[str, str]], quietly: bool = False) -> None:
-        """Refuse bad images, or say that they are left out."""
+        """Refuse bad images, or print that they are left out."""
         if not bad:
             return
         some = ", ".join(f"{name} ({why})" for name, why in bad[:3]) + (", …" if len(bad) > 3 else "")

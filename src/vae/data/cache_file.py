@@ -1,7 +1,7 @@
-"""The file of decoded images: writing it front to back, and mapping it into memory.
+"""The file of decoded images: writing it from front to back, and mapping it into memory.
 
-It is the pixels, N·C·H·W bytes, then its contents as JSON, then a fixed tail: the length and the
-CRC-32 of the JSON and a magic word. It gets its name only when it is complete.
+The file holds the pixels (N·C·H·W bytes), then its contents as JSON, then a tail of fixed size: the length and the
+CRC-32 of the JSON, and a magic word. The file gets its name only when it is complete.
 """
 
 import json
@@ -20,15 +20,21 @@ from torch import Tensor
 MAGIC = b"vae-img1"
 TAIL = struct.Struct("<QI8s")
 BLOCK = 1 << 26
-"""The pixels have a CRC-32 for each block of so many bytes, 64 MiB."""
+"""The size in bytes (64 MiB) of a block of pixels. Each block has its own CRC-32."""
 
 
 class DamagedCacheError(ValueError):
-    """A cache file that is not what was written. The message says how."""
+    """The error for a cache file that differs from what was written. The message says how."""
 
 
 class CachedImages(NamedTuple):
-    """Pixels in a memory map; which of the listed images they are; the names of the others, and why."""
+    """Pixels in a memory map.
+
+    Attributes:
+        images: the pixels.
+        rows: the position of each of them in the list of images.
+        left_out: the names of the other listed images, each with the reason.
+    """
 
     images: UInt8[Tensor, "N C H W"]
     rows: Int64[Tensor, " N"]
@@ -36,7 +42,7 @@ class CachedImages(NamedTuple):
 
 
 class CacheWriter:
-    """Writes a cache file front to back, in bounded memory."""
+    """A writer of a cache file, from front to back and in bounded memory."""
 
     def __init__(self, file: IO[bytes], image_shape: tuple[int, int, int], key: str):
         self.file, self.image_shape, self.key = file, image_shape, key
@@ -44,10 +50,10 @@ class CacheWriter:
         self.crc = self.in_block = 0
 
     def reserve(self, images: int) -> None:
-        """Ask the disk for the space beforehand.
+        """Reserve the space on the disk.
 
         Raises:
-            OSError: it has too little.
+            OSError: the disk has too little space.
         """
         if hasattr(os, "posix_fallocate") and images:
             os.posix_fallocate(self.file.fileno(), 0, images * int(np.prod(self.image_shape)))
@@ -69,7 +75,7 @@ class CacheWriter:
         self.crc = self.in_block = 0
 
     def finish(self, listed: int, left_out: dict[int, tuple[str, str]]) -> None:
-        """Add the contents and the tail, and see it all to the disk."""
+        """Add the contents and the tail, and wait until everything is on the disk."""
         if self.in_block:
             self._close_block()
         contents = {
@@ -87,16 +93,16 @@ class CacheWriter:
 
 
 def open_cache(path: Path, key: str, verify: bool) -> CachedImages:
-    """Map a finished cache file.
+    """Map a finished cache file into memory.
 
     Args:
         path: the file.
-        key: what it must have been built from.
+        key: the key that the file must have been built with.
         verify: whether to check every pixel against the checksums, which reads the whole file.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedCacheError: it is cut short, altered, or of another key.
+        FileNotFoundError: the file does not exist.
+        DamagedCacheError: the file is cut short, was changed, or has another key.
     """
     with path.open("rb") as file:
         contents = _contents(file)
@@ -116,7 +122,10 @@ def open_cache(path: Path, key: str, verify: bool) -> CachedImages:
 
 
 def _contents(file: IO[bytes]) -> dict[str, Any]:
-    """The JSON at the end of a cache file, with `pixel_bytes`, the length of what is before it."""
+    """Read the JSON at the end of a cache file.
+
+    The result also has `pixel_bytes`, the number of bytes before the JSON.
+    """
     size = file.seek(0, os.SEEK_END)
     if size < TAIL.size:
         raise DamagedCacheError("it is cut short")

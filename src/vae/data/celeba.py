@@ -1,4 +1,4 @@
-"""CelebA from the files that people have: the official zip or folder, and lists that may be subsets."""
+"""CelebA, read from the official zip or folder. The lists may name a subset of the images."""
 
 import re
 from collections.abc import Iterator
@@ -26,17 +26,17 @@ SPLITS = ("train", "val", "test")
 class CelebA(EncodedImages):
     """`data=celeba`: 202,599 photographs of faces, aligned, 178×218, with 40 binary attributes.
 
-    From `<path>/celeba/`: `img_align_celeba.zip`, read in place, or the folder `img_align_celeba/`, with
-    `list_eval_partition.txt` (the splits) and, for attributes, `list_attr_celeba.txt`. The lists may name
-    fewer images than the release has; what they do not name is not used. They may also end in `.csv` and have
-    commas, tabs and a header, and the images may be `.png` under the names of the lists.
+    The files in `<path>/celeba/` are `img_align_celeba.zip`, which is read without unpacking, or the folder
+    `img_align_celeba/`; `list_eval_partition.txt` (the splits); and, for attributes, `list_attr_celeba.txt`. The
+    lists may name fewer images than the release has; images that they do not name are not used. The lists may also
+    end in `.csv` and have commas, tabs and a header. The images may be `.png` files with the names from the lists.
 
     Args:
         path: `paths.data`.
         cache: `paths.cache`.
         size: the images' side after resizing.
         crop: the side of the centre square of the photographs that is kept, at most 178.
-        **options: those of `EncodedImages`.
+        **options: the options of `EncodedImages`.
 
     Source: Z. Liu et al., Deep learning face attributes in the wild, 2015.
     """
@@ -69,12 +69,12 @@ class CelebA(EncodedImages):
         return Listed(self._files(names), splits, labels, f"splits by {self._list(PARTITION).name}")
 
     def _list(self, name: str) -> Path:
-        """The file of a list, whichever of its forms is there; the official one where none is."""
+        """Return the file of a list, in whichever of its forms exists, or the official form if none exists."""
         forms = [self.folder / f"{name}{suffix}" for suffix in LISTS]
         return next((path for path in forms if path.is_file()), forms[0])
 
     def _partition(self) -> tuple[list[str], Tensor]:
-        """The listed names, and 0 (train), 1 (val) or 2 (test) for each."""
+        """Return the listed names, and for each of them 0 (train), 1 (val) or 2 (test)."""
         path = self._list(PARTITION)
         if not path.is_file():
             raise ConfigError(f"{path}: there is no such file; {self._advice()}")
@@ -94,13 +94,16 @@ class CelebA(EncodedImages):
         return list(parts), torch.tensor(list(parts.values()))
 
     def _image_sources(self) -> list[Path]:
-        """The folders and zips that are there, of JPEGs or PNGs. Some unzip one folder too deep."""
+        """Return the existing folders and zips of JPEGs or PNGs.
+
+        Images that were unzipped one folder too deep are found too.
+        """
         folders = [self.folder / name / more for name in (IMAGES, f"{IMAGES}_png") for more in (name, "")]
         zips = [self.folder / f"{name}.zip" for name in (IMAGES, f"{IMAGES}_png")]
         return [f for f in folders if f.is_dir()][:1] + [z for z in zips if z.is_file()]
 
     def _files(self, names: list[str]) -> ImageFiles:
-        """The folder or, if that lacks images and there is a zip, the zip."""
+        """Return the files of the folder or, if the folder lacks images and there is a zip, those of the zip."""
         sources = self._image_sources()
         if not sources:
             raise ConfigError(f"{self.folder}: has no images; {self._advice()}")
@@ -129,16 +132,16 @@ class CelebA(EncodedImages):
         )
 
     def attributes(self, split: str) -> Attributes:
-        """The 40 attributes of each image of a split.
+        """Return the 40 attributes of each image of a split.
 
         Raises:
-            ConfigError: their list is missing, damaged, or lacks some of the images.
+            ConfigError: the list of attributes is missing or damaged, or it lacks some of the images.
         """
         names, values = self._read_attributes()
         return Attributes(names, values[self.subsets[split].members])
 
     def _read_attributes(self) -> tuple[list[str], Bool[Tensor, "N A"]]:
-        """The attributes' names, and their values for each image that is in the cache."""
+        """Return the names of the attributes, and their values for each image in the cache."""
         path = self._list(ATTRIBUTES)
         lines = list(_lines(path))
         if lines and len(lines[0][1]) == 1:
@@ -150,7 +153,7 @@ class CelebA(EncodedImages):
                 f"{path}: expected the names of the attributes in the first or second line, found {found}"
             )
         if len(lines) > 1 and len(lines[1][1]) == len(names):
-            names = names[1:]  # a .csv has a name for the column of file names, too
+            names = names[1:]  # a .csv also has a name for the column of file names
         stated = {}
         for number, (name, *values) in lines[1:]:
             if len(values) != len(names) or not set(values) <= {"1", "-1"}:
@@ -163,7 +166,10 @@ class CelebA(EncodedImages):
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The fields of the lines that are not empty, with their numbers from 1. Between fields: comma, tab, space."""
+    """Return the lines that are not empty, each as its number (from 1) and its fields.
+
+    Commas, tabs and spaces separate fields.
+    """
     try:
         # A file that was saved on Windows may begin with a mark.
         text = path.read_text(encoding="utf-8-sig")

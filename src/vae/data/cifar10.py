@@ -1,4 +1,4 @@
-"""CIFAR-10, read and, where missing, downloaded by torchvision."""
+"""CIFAR-10, read by torchvision and downloaded if it is missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ class CIFAR10(ImageDataModule):
 
     Args:
         path: `paths.data`; the files are in `<path>/cifar-10-batches-py/`.
-        **options: those of `ImageDataModule`.
+        **options: the options of `ImageDataModule`.
 
     Raises:
         ConfigError: files are missing or damaged, and cannot be downloaded.

@@ -1,4 +1,4 @@
-"""One encoded image → uint8 pixels of the size that the model is trained on."""
+"""The decoder: from one encoded image to uint8 pixels of the size that the model is trained on."""
 
 import io
 from collections.abc import Iterator
@@ -32,30 +32,35 @@ FORMATS = {
     "QOI": (".qoi",),
     "ICO": (".ico",),
 }
-"""The formats that are read, as Pillow calls them, and how the names of such files end. Of several pictures in a
-file (an animation, the two of a phone's camera) it is the first. None here makes Pillow start another program."""
+"""The formats that are read, with Pillow's names for them, and the suffixes of such files.
+
+If a file holds several pictures (an animation, or the two pictures of a phone's camera), the first one is used.
+None of these formats makes Pillow start another program.
+"""
 WHITE = (255, 255, 255)
 MAX_PIXELS = 1 << 26
-"""67,108,864, of one image and of all that are decoded at once: some 700 MB. A few bytes can claim to be an image
-that would fill the memory."""
+"""The largest number of pixels, 67,108,864, of one image and of all images that are decoded at once.
+
+This is about 700 MB. Without the limit, a file of a few bytes could claim to be an image that fills the memory.
+"""
 
 
 class BadImageError(ValueError):
-    """An image that cannot be used. The message says why, without the file's name."""
+    """The error for an image that cannot be used. The message says why, without the file's name."""
 
 
 class Transform(NamedTuple):
-    """Decode, turn as EXIF says, crop the centre, resize; part of a cache's key.
+    """The steps from an encoded image to pixels: decode, turn as EXIF says, crop the centre, resize.
 
-    The crop is a square of `crop` pixels or, where that is None, the largest of the wanted aspect. The
-    resizing is bilinear with antialiasing, in uint8.
+    The transform is part of a cache's key. The crop is a square of `crop` pixels. If that is None, it is the
+    largest rectangle with the aspect of the result. The resizing is bilinear with antialiasing, in uint8.
 
     Attributes:
         channels: 3, or 1 to convert to grey (0.299 R + 0.587 G + 0.114 B).
-        height, width: of the result.
+        height, width: the size of the result.
         crop: the side of the centre square to keep, or None.
-        source: the (height, width) that every image must have, or None for any.
-        background: the colour behind what is transparent, in RGB.
+        source: the (height, width) that every image must have, or None for any size.
+        background: the colour behind transparent parts, in RGB.
     """
 
     channels: int
@@ -66,10 +71,10 @@ class Transform(NamedTuple):
     background: tuple[int, int, int] = WHITE
 
     def __call__(self, encoded: bytes) -> UInt8[Tensor, "C H W"]:
-        """The image as uint8 (channels, height, width).
+        """Return the image as uint8 (channels, height, width).
 
         Raises:
-            BadImageError: it is damaged, in another format, too large, or smaller than the crop.
+            BadImageError: the image is damaged, in another format, too large, or smaller than the crop.
         """
         header = check_header(encoded)
         with _at_once(header.height * header.width):
@@ -78,7 +83,7 @@ class Transform(NamedTuple):
                 pixels = decode_jpeg(encoded) if fast else decode_any(encoded, self.background)
             except BadImageError:
                 raise
-            except Exception as error:  # what a decoder raises on damaged bytes differs from format to format
+            except Exception as error:  # each format's decoder has its own errors for damaged bytes
                 raise BadImageError(f"damaged or truncated {header.format}") from error
             if self.source is not None and pixels.shape[1:] != self.source:
                 raise BadImageError(f"{_size(*pixels.shape[1:])} pixels instead of {_size(*self.source)}")
@@ -101,7 +106,7 @@ class Transform(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What an image says of itself before any of it is decoded."""
+    """The format and size of an image, known before any of it is decoded."""
 
     format: str
     height: int
@@ -109,10 +114,10 @@ class Header(NamedTuple):
 
 
 def open_image(file: IO[bytes] | Path) -> Image.Image:
-    """Read an image's header, by the readers of `FORMATS` alone: no other is even asked whether it knows the file.
+    """Read an image's header, with the readers of `FORMATS` only. No other reader sees the file.
 
     Raises:
-        BadImageError: it is none of these formats, it is damaged, or it has more than `MAX_PIXELS`.
+        BadImageError: the image has none of these formats, is damaged, or has more than `MAX_PIXELS`.
         OSError: the file cannot be read.
     """
     try:
@@ -123,7 +128,7 @@ def open_image(file: IO[bytes] | Path) -> Image.Image:
         raise BadImageError(f"not an image of a format that is read ({', '.join(FORMATS)})") from error
     except OSError:
         raise
-    except Exception as error:  # see above
+    except Exception as error:  # each format's reader has its own errors
         raise BadImageError("damaged or truncated") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -133,21 +138,21 @@ def open_image(file: IO[bytes] | Path) -> Image.Image:
 
 @cache
 def _readable() -> list[str]:
-    """Those of the formats that this Pillow was built with."""
+    """Return those of the formats that this Pillow was built with."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def check_header(encoded: bytes) -> Header:
-    """The image's format and size, from its header alone.
+    """Return the image's format and size, from its header alone.
 
     Raises:
-        BadImageError: not an image, of another format, or larger than `MAX_PIXELS`.
+        BadImageError: it is not an image, has another format, or is larger than `MAX_PIXELS`.
     """
     if not encoded:
         raise BadImageError("an empty file")
     try:
-        # Closed with the buffer: nothing but the header is read.
+        # Only the header is read. The image is closed with its buffer.
         header = open_image(io.BytesIO(encoded))
     except OSError as error:
         raise BadImageError("damaged or truncated") from error
@@ -160,7 +165,7 @@ _freed = Condition()
 
 @contextmanager
 def _at_once(pixels: int) -> Iterator[None]:
-    """Wait until so many pixels may be decoded beside those of other threads."""
+    """Wait until this number of pixels may be decoded, given what other threads are decoding."""
     global _free
     with _freed:
         _freed.wait_for(lambda: _free >= pixels)
@@ -175,7 +180,10 @@ def _at_once(pixels: int) -> Iterator[None]:
 
 @cache
 def has_fast_jpeg() -> bool:
-    """Whether this torchvision has a JPEG decoder (from 0.29 on it announces that some later one will not)."""
+    """Return whether this torchvision has a JPEG decoder.
+
+    From version 0.29 on, torchvision announces that a later version will not have one.
+    """
     try:
         from torchvision.io import decode_jpeg as _  # noqa: F401
     except ImportError:
@@ -184,7 +192,10 @@ def has_fast_jpeg() -> bool:
 
 
 def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
-    """RGB pixels of a JPEG (grey and CMYK ones too), the same as those of `decode_any`, twice as fast."""
+    """Return the RGB pixels of a JPEG (also of grey and CMYK ones).
+
+    They are the same as those of `decode_any`, and this is twice as fast.
+    """
     from torchvision.io import ImageReadMode, decode_jpeg
 
     # A bytearray, because torch warns of memory that it may not write to.
@@ -195,19 +206,19 @@ def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
 
 
 def decode_any(encoded: bytes, background: tuple[int, int, int] = WHITE) -> UInt8[Tensor, "3 H W"]:
-    """RGB pixels, whatever the file holds, see `to_rgb`."""
+    """Return the RGB pixels of an image in any format, see `to_rgb`."""
     with open_image(io.BytesIO(encoded)) as opened:
         return torch.from_numpy(np.array(to_rgb(opened, background))).permute(2, 0, 1)
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:
-    """What an image shows: upright, in 8-bit RGB, with the background behind what is transparent.
+    """Return what an image shows: upright, in 8-bit RGB, with the background behind transparent parts.
 
-    Whole numbers of more than 8 bits are scaled from 0…65535, and floating-point numbers from 0…1, where Pillow
-    would cut them off at 255.
+    Whole numbers of more than 8 bits are scaled from 0…65535, and floating-point numbers from 0…1. Pillow would
+    cut them off at 255.
 
     Raises:
-        BadImageError: its numbers are outside of that.
+        BadImageError: the numbers are outside these ranges.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
@@ -222,7 +233,7 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int] = WHITE) -> Imag
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits, or floats from 0 to 1, as 0…255 (65535 / 257 = 255)."""
+    """Convert grey values of 16 bits, or floats from 0 to 1, to 0…255 (65535 / 257 = 255)."""
     whole = np.issubdtype(values.dtype, np.integer)
     least, most = values.min(), values.max()
     if not (least >= 0 and most <= (65535 if whole else 1)):
@@ -232,7 +243,7 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def to_channels(pixels: UInt8[Tensor, "3 H W"], channels: int) -> UInt8[Tensor, "C H W"]:
-    """RGB as it is, or as grey."""
+    """Return RGB pixels unchanged (3 channels) or as grey (1 channel)."""
     if channels == 3:
         return pixels
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
@@ -240,5 +251,5 @@ def to_channels(pixels: UInt8[Tensor, "3 H W"], channels: int) -> UInt8[Tensor, 
 
 
 def _size(height: int, width: int) -> str:
-    """As people write it, the width first."""
+    """Return the size as people write it, the width first."""
     return f"{width}×{height}"

@@ -1,4 +1,4 @@
-"""A sequence of encoded images → pixels, on all cores, in order, in bounded memory."""
+"""The decoding of a sequence of images: on all cores, in order, in bounded memory."""
 
 import os
 import warnings
@@ -14,28 +14,28 @@ from vae.data.decode import BadImageError, Transform
 from vae.data.image_files import ImageFiles
 
 CHUNK = 64
-"""Images that a thread decodes before it hands them over."""
+"""The number of images that a thread decodes before it hands them over."""
 
 
 def decode_all(
     files: ImageFiles, transform: Transform, threads: int | None = None
 ) -> Iterator[tuple[int, Tensor | BadImageError]]:
-    """The position and the pixels of each image, or why it is bad, in order.
+    """Yield the position and the pixels of each image, in order, or the reason why the image is bad.
 
-    Threads, because reading, decoding and resizing all release the interpreter's lock, and they need
+    Threads do the work, because reading, decoding and resizing all release the interpreter's lock. Threads need
     neither start-up time nor copies between processes. At most four chunks per thread are in memory.
 
     Args:
         files: the encoded images.
-        transform: what is done to each.
-        threads: how many work at a time; None for one for each core that this process may use.
+        transform: what is done to each image.
+        threads: the number of threads; None for one for each core that this process may use.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = threads or cores or 1
     torch_threads = torch.get_num_threads()
     pending: deque[Future[list[tuple[int, Tensor | BadImageError]]]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(threads, initializer=_one_torch_thread) as pool:
-        # Pillow only warns of images up to twice its limit.
+        # Pillow only warns about images of up to twice its limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision are depr")
         try:
@@ -53,7 +53,7 @@ def decode_all(
 
 
 def _one_torch_thread() -> None:
-    """Keep torch from splitting each small image over the cores that already have one each."""
+    """Keep torch from splitting each small image over the cores, since each core already has an image."""
     torch.set_num_threads(1)
 
 

@@ -1,4 +1,4 @@
-"""The 1,797 real 8×8 handwritten digits that ship inside scikit-learn: no download."""
+"""The 1,797 handwritten 8×8 digits that come with scikit-learn: no download."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ TEST_SIZE = 360
 
 
 class Digits(ImageDataModule):
-    """`data=digits`: 8×8 grey digits in 17 levels, spread over the 256 of a byte (16 becomes 255).
+    """`data=digits`: 8×8 grey digits in 17 levels, spread over the 256 levels of a byte (16 becomes 255).
 
-    The release has no test split; a fifth of it, drawn once with a fixed seed that no option changes, is
-    the test set of every run.
+    The release has no test split. A fifth of it is the test set of every run. It is drawn once, with a fixed seed
+    that no option changes.
 
     Source: E. Alpaydin & C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """

@@ -1,4 +1,4 @@
-"""What all sets do that torchvision can download."""
+"""The error handling that is common to all sets that torchvision can download."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from vae.checks import ConfigError
 
 @contextmanager
 def download_or_say(where: str, advice: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a line on where the files were looked for, and which to put there.
+    """Turn any error inside into a message that says where the files belong and how to get them.
 
     Args:
-        where: the key and the folder.
+        where: the config key and the folder.
         advice: which files to get and where to put them.
 
     Raises:
@@ -19,6 +19,6 @@ def download_or_say(where: str, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # networks, archives and quotas fail with many types, which all mean the same
+    except Exception as error:  # networks, archives and quotas have many error types with one meaning
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{where}: files are missing and the download failed ({why}); {advice}") from error

@@ -1,4 +1,4 @@
-"""What image sets share whose images are files, JPEG and others: they are decoded once, into the cache."""
+"""The base class of image sets whose images are files (JPEG and others). They are decoded once, into the cache."""
 
 import hashlib
 import sys
@@ -19,9 +19,13 @@ from vae.data.image_files import ImageFiles
 
 
 class Listed(NamedTuple):
-    """The images of a set: where they are, which (by position) make up each split, and a class for each.
+    """The images of a set.
 
-    `how` says how that was found out, for the line that the user reads.
+    Attributes:
+        files: where the images are.
+        splits: the positions of the images of each split.
+        labels: a class for each image.
+        how: how the splits and labels were found, for the line that the user reads.
     """
 
     files: ImageFiles
@@ -31,12 +35,12 @@ class Listed(NamedTuple):
 
 
 class EncodedImages(ImageDataModule):
-    """A set of encoded images. One of its kind says what is listed, and what is done to each image.
+    """A set of encoded images. A subclass says which images are listed and what is done to each.
 
     Args:
         cache: `paths.cache`, the folder of decoded images.
         on_bad: `error` or `skip`, for images that are missing or cannot be used.
-        **options: those of `ImageDataModule`.
+        **options: the options of `ImageDataModule`.
     """
 
     def __init__(self, cache: str, on_bad: str = "error", **options: Any):
@@ -52,7 +56,7 @@ class EncodedImages(ImageDataModule):
 
     @abstractmethod
     def find(self) -> Listed:
-        """Look for the images (but do not read them)."""
+        """Look for the images, but do not read them."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -60,7 +64,7 @@ class EncodedImages(ImageDataModule):
 
     @property
     def listed(self) -> Listed:
-        """What `find` found, once."""
+        """The result of `find`, which is called once."""
         if "listed" not in self.memory:
             self.memory["listed"] = self.find()
         return self.memory["listed"]
@@ -76,7 +80,7 @@ class EncodedImages(ImageDataModule):
         self._verified = True
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split the images, say how, and have it noted which they are."""
+        """Read and split the images, print how this was done, and note which images they are."""
         if self.subsets:
             return
         super().setup(stage)
@@ -89,12 +93,12 @@ class EncodedImages(ImageDataModule):
             self.note(str(self.listed.files.path), self.digests())
 
     def summary(self) -> str:
-        """One line: how many images each split has, and how they were found."""
+        """Return one line: the number of images in each split, and how they were found."""
         sizes = ", ".join(f"{name} {len(subset):,}" for name, subset in self.subsets.items())
         return "; ".join(part for part in (f"{self.listed.files.path}: {sizes}", self.listed.how) if part)
 
     def digests(self) -> dict[str, str]:
-        """Of each split, how many images are listed, and a digest of their names and sizes in bytes."""
+        """Return, for each split, the number of listed images and a digest of their names and sizes in bytes."""
         names, sizes = self.listed.files.names, self.listed.files.sizes()
         found = {}
         for split, positions in self.listed.splits.items():
@@ -104,7 +108,7 @@ class EncodedImages(ImageDataModule):
         return found
 
     def sources(self) -> Mapping[str, ImageSet]:
-        # Further ranks rely on the first one of their machine, which has just verified the file.
+        # The first rank of each machine has just verified the file. The other ranks rely on it.
         further_rank = self.trainer is not None and self.trainer.local_rank > 0
         cached = self._image_cache().open(verify=not self._verified and not further_rank)
         self.memory["rows"] = cached.rows
@@ -125,7 +129,10 @@ class EncodedImages(ImageDataModule):
 
 
 def all_equal(images: UInt8[Tensor, "N C H W"]) -> bool:
-    """Whether there are several images and no pixel of them differs. Ends at the first that does."""
+    """Return whether there are several images and all of them have the same pixels.
+
+    The comparison ends at the first image that differs.
+    """
     return len(images) > 1 and all(bool((chunk == images[0]).all()) for chunk in images.split(256))
 
 

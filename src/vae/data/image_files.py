@@ -1,4 +1,4 @@
-"""Where encoded images come from: files in a folder, or entries of a zip that is read in place."""
+"""The sources of encoded images: files in a folder, or entries of a zip that is read without unpacking."""
 
 import os
 import struct
@@ -12,17 +12,20 @@ from vae.checks import ConfigError
 from vae.data.decode import MAX_PIXELS, BadImageError
 
 MAX_BYTES = 3 * MAX_PIXELS
-"""The encoded size above which a file is not read: as large as the largest allowed image uncompressed."""
+"""The largest encoded size of a file that is read: the largest allowed image, uncompressed."""
 SMALL, MOST_PACKED = 1 << 13, 20
-"""Zipping makes a large image hardly smaller, as it has been compressed. What becomes 20 times smaller is one of
-those few bytes that stand for hours of decoding."""
+"""The limits for a packed entry of a zip: bytes up to which it is small, and how many times smaller it may be.
+
+An image is compressed already, so a zip makes a large image hardly smaller. If an entry became more than 20 times
+smaller, its few bytes may stand for hours of decoding.
+"""
 
 
 class ImageFiles(ABC):
-    """A sequence of encoded images, each with a name that says where to look for it.
+    """A sequence of encoded images, each with a name that says where to find it.
 
     Attributes:
-        names: one for each image, relative to `path`.
+        names: one name for each image, relative to `path`.
         path: the folder or zip.
     """
 
@@ -34,27 +37,30 @@ class ImageFiles(ABC):
 
     @abstractmethod
     def stamp(self) -> str:
-        """What changes when an image does; part of a cache's key."""
+        """Return a text that changes when an image changes. It is part of a cache's key."""
 
     @abstractmethod
     def sizes(self) -> list[int | None]:
-        """What tells an image from another of its name: its encoded size in bytes; in a zip, that of the zip."""
+        """Return the encoded size of each image in bytes, which tells apart images of the same name.
+
+        In a zip, it is the size of the zip.
+        """
 
     @abstractmethod
     def missing(self) -> list[int]:
-        """The positions of the images that are not there."""
+        """Return the positions of the images that do not exist."""
 
     @abstractmethod
     def read(self, position: int) -> bytes:
-        """The encoded image. Safe to call from several threads.
+        """Return the encoded image. Several threads may call this at the same time.
 
         Raises:
-            BadImageError: it is missing, cannot be read, or is too large.
+            BadImageError: the image is missing, cannot be read, or is too large.
         """
 
 
 class FolderFiles(ImageFiles):
-    """Files in a folder. The stamp is each file's size and time of change."""
+    """Files in a folder. The stamp holds the size and the time of change of each file."""
 
     @cached_property
     def _stats(self) -> list[tuple[int, int] | None]:
@@ -83,10 +89,10 @@ class FolderFiles(ImageFiles):
 
 
 class ZipFiles(ImageFiles):
-    """Entries of a zip, read in place. The stamp is the zip's own size and time of change.
+    """Entries of a zip, read without unpacking. The stamp is the zip's own size and time of change.
 
-    A name without a folder is found in any folder of the zip. The zip's directory, long for many entries,
-    is read only when an image is.
+    A name without a folder is found in any folder of the zip. The zip's directory is long if there are many
+    entries, so it is read only when an image is read.
     """
 
     def stamp(self) -> str:
@@ -121,15 +127,15 @@ class ZipFiles(ImageFiles):
             )
         try:
             return self._zip.read(entry)
-        except Exception as error:  # what unpacking damaged bytes raises is of many types
+        except Exception as error:  # damaged bytes raise errors of many types
             raise BadImageError(f"cannot be read from the zip: {error}") from error
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
-    """A zip whose entries' names are all below it.
+    """Open a zip and check that the names of its entries stay inside it.
 
     Raises:
-        ConfigError: no zip, a damaged one, or one with absolute names or `..` in them.
+        ConfigError: the file is no zip or is damaged, or a name is absolute or contains `..`.
     """
     try:
         opened = zipfile.ZipFile(path)
@@ -142,7 +148,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def is_below(name: str) -> bool:
-    """Whether a relative name stays below the folder it is relative to."""
+    """Return whether a relative name stays below the folder that it is relative to."""
     path = PurePosixPath(name.replace("\\", "/"))
     return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0] if path.parts else False
 

@@ -1,4 +1,4 @@
-"""Any folder tree, or zip, of images."""
+"""A data set made from any folder tree, or zip, of images."""
 
 import hashlib
 import os
@@ -30,29 +30,29 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-"""Names of folders, in lower case, and the splits that they are."""
+"""The names of folders, in lower case, and the splits that they stand for."""
 
 
 class ImageFolder(EncodedImages):
     """`data=image_folder data.path=…`: the images of a folder tree or zip, of any size and aspect.
 
-    If the topmost folders are called `train`, `val` and `test` (or as `SPLITS` says, in any case), those are the
-    splits; a split that has no
-    folder is drawn from the training images: which split an image is in depends on its name and on
-    `split_seed` alone, so that an image that is added moves no other. The folder below (below the split's) is an
-    image's class. Files and folders whose names begin with a dot or with `__` are passed over.
+    If the topmost folders are called `train`, `val` and `test` (or have other names from `SPLITS`, in upper or
+    lower case), they are the splits. A split without a folder is drawn from the training images. The split of an
+    image then depends on its name and on `split_seed` alone, so a new image never moves another one. The class of
+    an image is the topmost folder that it is in, or the folder below that if the topmost one is a split. Files and
+    folders whose names begin with a dot or with `__` are passed over.
 
     Args:
         path: the folder or zip.
         cache: `paths.cache`.
         size: the side of the images after resizing, or `[height, width]`.
-        crop: the side of the centre square to keep before resizing, or null for the largest centre
-            rectangle of the wanted aspect.
+        crop: the side of the centre square to keep before resizing, or null for the largest centre rectangle of
+            the wanted aspect.
         channels: 3, or 1 for grey.
-        background: the colour behind what is transparent, as HTML writes colours: `white`, `#202020`.
-        val_fraction, test_fraction: of the images, where there is no folder for them: the chance of each image,
-            so that of few images there may be some more or fewer, and at least one.
-        **options: those of `EncodedImages`.
+        background: the colour behind transparent parts, as HTML writes colours: `white`, `#202020`.
+        val_fraction, test_fraction: the fraction of the images in a split that has no folder. It is the chance of
+            each image, so a small set may get a few more or fewer; it gets at least one.
+        **options: the options of `EncodedImages`.
     """
 
     set_name = "image_folder"
@@ -105,7 +105,7 @@ class ImageFolder(EncodedImages):
             raise ConfigError(f"data.path={path}: holds no image ({', '.join(SUFFIXES)})")
         passed_over = _passed_over([name for name in found if not name.lower().endswith(SUFFIXES)])
         folders = [PurePosixPath(name).parts[:-1] for name in names]
-        # The folders that all images are in are no splits and no classes.
+        # A folder that contains all images is neither a split nor a class.
         common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
         if any(folder[common:] and folder[common].lower() in SPLITS for folder in folders):
             splits, how = self._by_folder(names, [folder[common:] for folder in folders])
@@ -119,7 +119,10 @@ class ImageFolder(EncodedImages):
     def _by_folder(
         self, names: Sequence[str], folders: list[tuple[str, ...]]
     ) -> tuple[dict[str, Int64[Tensor, " M"]], str]:
-        """The splits that have a folder, the others drawn from the training images, and how it was done."""
+        """Return the splits and a text on how they were found.
+
+        A split without a folder is drawn from the training images.
+        """
         first = [folder[0] if folder else "" for folder in folders]
         split_of = {name: SPLITS[name.lower()] for name in sorted(set(first)) if name.lower() in SPLITS}
         if others := sorted(set(first) - set(split_of)):
@@ -142,11 +145,11 @@ class ImageFolder(EncodedImages):
     def _draw(
         self, names: Sequence[str], rows: Int64[Tensor, " N"], given: dict[str, Int64[Tensor, " M"]]
     ) -> dict[str, Int64[Tensor, " M"]]:
-        """The given splits, and those that are not given, drawn from the rows; the rest is for training.
+        """Return the given splits, and draw the others from the rows. The remaining rows are for training.
 
-        Each image has a place in [0, 1), the hash of its name. Those below `test_fraction` are for the test, the
-        next ones for validation. Where there are none, it is the image with the lowest place. Thus no image that
-        was trained on is ever tested or validated on because others were added.
+        Each image has a place in [0, 1), the hash of its name. Images with a place below `test_fraction` are for
+        the test, the next ones for validation. If there is no such image, the one with the lowest place is taken.
+        So when images are added, an image that was used for training never moves to the test or validation set.
         """
         place = {row: _place(names[row], self.split_seed) for row in rows.tolist()}
         left = sorted(place, key=lambda row: (place[row], names[row]))
@@ -162,7 +165,10 @@ class ImageFolder(EncodedImages):
 
 
 def _place(name: str, seed: int) -> float:
-    """A number in [0, 1) for a name, the same on every machine, however it writes folders and accents."""
+    """Return a number in [0, 1) for a name.
+
+    It is the same on every machine, however the machine writes folders and accents.
+    """
     plain = unicodedata.normalize("NFC", name.replace(os.sep, "/"))
     digest = hashlib.blake2b(f"{seed}/{plain}".encode("utf-8", "surrogateescape"), digest_size=6).digest()
     return int.from_bytes(digest) / 2**48
@@ -186,7 +192,7 @@ def _colour(name: str) -> tuple[int, int, int]:
 
 
 def _classes(folders: list[tuple[str, ...]], depth: int) -> tuple[Int64[Tensor, " N"], str]:
-    """The number, in alphabetical order, of each image's folder at `depth`, and which those are."""
+    """Return the number of each image's folder at `depth`, in alphabetical order, and a text on these folders."""
     names = [folder[depth] if len(folder) > depth else "" for folder in folders]
     number = {name: n for n, name in enumerate(sorted(set(names)))}
     some = ", ".join(list(number)[:5]) + (", …" if len(number) > 5 else "")
@@ -195,7 +201,7 @@ def _classes(folders: list[tuple[str, ...]], depth: int) -> tuple[Int64[Tensor, 
 
 
 def _passed_over(names: Sequence[str]) -> list[str]:
-    """How many files are no images, and of which kinds; nothing where there are none."""
+    """Return a text on how many files are no images, and of which kinds; an empty list if there are none."""
     kinds = Counter(PurePosixPath(name).suffix.lower() or "without a suffix" for name in names)
     some = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(4)) + (
         ", …" if len(kinds) > 4 else ""
@@ -204,7 +210,7 @@ def _passed_over(names: Sequence[str]) -> list[str]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The files below a folder, relative to it; links are followed, but none twice."""
+    """Yield the files below a folder, relative to it. Links are followed, but no folder is visited twice."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)

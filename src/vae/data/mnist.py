@@ -1,4 +1,4 @@
-"""MNIST and the sets that share its format; where they are missing, torchvision downloads them."""
+"""MNIST and the sets that share its format. torchvision downloads them if they are missing."""
 
 import gzip
 import zlib
@@ -25,10 +25,10 @@ class MNIST(ImageDataModule):
         path: the folder in which torchvision keeps its sets; the files are in `<path>/<name>/raw/`.
         name: the torchvision class, `MNIST` or `FashionMNIST`.
         size: 28, or 32 to pad the images with two black pixels on each side.
-        **options: those of `ImageDataModule`.
+        **options: the options of `ImageDataModule`.
 
     Raises:
-        ConfigError: files are missing and cannot be downloaded, or are not what they should be.
+        ConfigError: files are missing and cannot be downloaded, or have unexpected contents.
 
     Source: Y. LeCun et al., Gradient-based learning applied to document recognition, 1998; H. Xiao et al.,
     Fashion-MNIST, 2017.
@@ -78,23 +78,26 @@ class MNIST(ImageDataModule):
         return ImageSet(F.pad(images, (margin,) * 4) if margin else images, labels)
 
     def _file(self, name: str) -> Path | None:
-        """The file of this name, packed or not, also where its last dot is a hyphen, as some copies have it."""
+        """Return the file with this name, packed or not.
+
+        Some copies have `.idx` in place of `-idx` in the name. They are found too.
+        """
         names = [name, name.replace("-idx", ".idx")]
         paths = [self._raw / f"{spelled}{suffix}" for suffix in ("", ".gz") for spelled in names]
         return next((path for path in paths if path.is_file()), None)
 
     def _array(self, name: str, shape: tuple[int, ...]) -> UInt8[Tensor, "..."]:
-        """The numbers of an idx file: two zeros, 8 for bytes, the number of axes, their sizes, the bytes.
+        """Read the numbers of an idx file: two zeros, 8 for bytes, the number of axes, their sizes, the bytes.
 
         Raises:
-            ConfigError: it is missing, damaged, or of another shape.
+            ConfigError: the file is missing, damaged, or has another shape.
         """
         path = self._file(name)
         if path is None:
             raise ConfigError(self._missing([name]))
         try:
             content = path.read_bytes()
-            # Whoever packed it again made another file of the same contents, so that no checksum is asked for.
+            # No checksum of the file is checked: packing the same contents again gives a different file.
             content = gzip.decompress(content) if path.suffix == ".gz" else content
         except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(f"{path}: a truncated or damaged file ({error})") from error

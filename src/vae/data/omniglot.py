@@ -1,4 +1,4 @@
-"""Omniglot: handwritten characters of 50 alphabets, downloaded, where missing, by torchvision."""
+"""Omniglot: handwritten characters of 50 alphabets. torchvision downloads them if they are missing."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,14 +19,14 @@ FOLDERS = {"train": "images_background", "test": "images_evaluation"}
 class Omniglot(EncodedImages):
     """`data=omniglot`: 19,280 + 13,180 drawings, 105×105 in black on white, made 28×28 in white on black.
 
-    The authors' own split: the characters of the test set are of alphabets that the training set has not.
-    A label is a character's number among all those of the set.
+    The split is the authors' own: the characters of the test set are from alphabets that the training set does not
+    have. The label is the number of the character among all characters of the set.
 
     Args:
         path: `paths.data`; the files are in `<path>/omniglot-py/`.
         cache: `paths.cache`.
         size: the images' side after resizing.
-        **options: those of `EncodedImages`.
+        **options: the options of `EncodedImages`.
 
     Source: B. Lake et al., Human-level concept learning through probabilistic program induction, 2015.
     """
@@ -71,7 +71,7 @@ class Omniglot(EncodedImages):
         return Listed(FolderFiles(self.folder, listed), splits, labels)
 
     def sources(self) -> Mapping[str, ImageSet]:
-        """The images with ink as 255, as in MNIST. They are few, so that they are in memory."""
+        """Return the images with ink as 255, as in MNIST. They are few, so they are kept in memory."""
         sources = super().sources()
         inverted = 255 - next(iter(sources.values())).images
         return {name: source._replace(images=inverted) for name, source in sources.items()}
