@@ -1,6 +1,7 @@
 """Shape annotations are checked while testing, and every test starts from the same draws."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ for name in [name for name in os.environ if name.startswith(OF_THE_USER)]:
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 # Lines on progress come as time passes: which of them there are depends on the machine.
 os.environ["VAE_PROGRESS"] = "off"
+# Where it is noted which folders of configs the user has named.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
 # Set before torch is imported: the models are tiny, and where test processes outnumber the cores, OpenMP's threads
 # would spend their time waiting for one another.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -29,7 +29,8 @@ def train(config: "DictConfig") -> float | None:
         from vae.run.directory import RunDirectory
         from vae.run.files import remove_partials
         from vae.run.origin import origin
-        from vae.run.trust import check_typed
+        from vae.run.saved_config import CONFIG_DIR
+        from vae.run.trust import check_typed, remember_folders, typed_folders
         from vae.training.batch_size import largest_batch_size
         from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
         from vae.training.execution import set_matmul_precision
@@ -45,7 +46,9 @@ def train(config: "DictConfig") -> float | None:
             remove_partials(run.path)
         run.write_config(config)
         if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
-            run.write_arguments(HydraConfig.get().overrides.task)
+            remember_folders(folders := typed_folders())
+            flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
+            run.write_arguments([*flags, *HydraConfig.get().overrides.task])
     checkpoint = run.last_checkpoint() if config.resume else None
     if config.data.batch_size == "auto":
         config.data.batch_size = largest_batch_size(config)

@@ -13,6 +13,7 @@ from vae.checks import ConfigError
 from vae.run.directory import RunDirectory
 from vae.run.files import check_folder, open_atomically, write_atomically
 from vae.run.saved_config import check_arguments, read_plain
+from vae.run.trust import remember_folders
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -129,8 +130,9 @@ def test_what_a_resumed_run_writes_and_tells_is_up_to_its_reader(key: str, value
 def test_a_resumed_run_has_its_readers_places(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(run, paths__cache="/elsewhere", paths__data="/nowhere", paths__weights="/elsewhere", open=True)
-    change(run, trust=["evil"], data__cache="/elsewhere", data__path="/nowhere")
+    nowhere = str(tmp_path / "nowhere")
+    change(run, paths__cache="/elsewhere", paths__data=nowhere, paths__weights="/elsewhere", open=True)
+    change(run, trust=["evil"], data__cache="/elsewhere", data__path=nowhere)
     monkeypatch.setenv("CACHE_DIR", str(tmp_path / "mine"))
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "images"))
     config = run.resumed_config()
@@ -199,7 +201,7 @@ def test_the_model_is_loaded_from_its_own_part_of_the_config(run: RunDirectory) 
         "data.cache=/elsewhere",
         "sweep.jobs=['prior._target_=os.system']",
         "~hydra.job_logging",
-        "--config-dir=/tmp/evil",
+        "--config-dir",
         "-m",
         "no override",
         "name=\x1b[31m",
@@ -233,6 +235,17 @@ def test_what_honest_sweeps_say_is_allowed() -> None:
 def test_what_the_reader_answers_himself_is_left_out() -> None:
     saved = ["latent_size=2", "paths.cache=/elsewhere", "hydra.sweep.dir=/elsewhere", "trust=[evil]"]
     assert check_arguments([*saved, "logger.wandb.entity=x"], "some sweep", ["logger.wandb.entity"]) == saved[:1]
+
+
+def test_a_folder_of_configs_is_taken_if_its_reader_has_named_it_before(tmp_path: Path) -> None:
+    saved = [f"--config-dir={tmp_path}", "latent_size=2"]
+    with pytest.raises(ConfigError, match=f"type --config-dir={tmp_path} if you trust it"):
+        check_arguments(saved, "some sweep")
+    assert check_arguments(saved, "some sweep", ["--config-dir"]) == saved[1:]
+    remember_folders([str(tmp_path), str(tmp_path / "gone")])
+    assert check_arguments(saved, "some sweep") == saved
+    with pytest.raises(ConfigError, match="is not there"):
+        check_arguments([f"--config-dir={tmp_path / 'gone'}"], "some sweep")
 
 
 # Files

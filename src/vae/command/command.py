@@ -9,7 +9,7 @@ import secrets
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -189,7 +189,7 @@ def resume_arguments(argv: list[str]) -> list[str]:
     if not given["resume"] or given["resume"][-1] in ("resume=", "resume=null"):
         return argv
     run = Path(given["resume"][-1].removeprefix("resume="))
-    others = [argument for argument in argv[1:] if argument not in given["resume"]]
+    others = one_word_flags([argument for argument in argv[1:] if argument not in given["resume"]])
     try:
         with trusting(trust_of(others)):
             if (run / "sweep.json").exists():
@@ -200,6 +200,17 @@ def resume_arguments(argv: list[str]) -> list[str]:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
     return [argv[0], *saved_arguments(run, config), override("resume", run.absolute()), *others]
+
+
+def one_word_flags(arguments: Sequence[str]) -> list[str]:
+    """The same with `--config-dir X` and `-cd X` as `--config-dir=X`."""
+    found: list[str] = []
+    for argument in arguments:
+        if found and found[-1] in ("--config-dir", "-cd"):
+            found[-1] = f"--config-dir={argument}"
+        else:
+            found.append(argument)
+    return found
 
 
 def keys_of(arguments: Iterable[str]) -> set[str]:
@@ -224,9 +235,11 @@ def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:
 
     check_folder(sweep)
     flags = [argument for argument in others if argument.startswith("-")]
-    saved = check_arguments(SweepDirectory(sweep).manifest()["arguments"], sweep / "sweep.json", keys_of(others))
-    overrides = [*saved, override("hydra.sweep.dir", sweep.absolute())]
-    overrides += [argument for argument in others if argument not in flags]
+    typed = {*keys_of(others), *(flag.partition("=")[0] for flag in flags)}
+    saved = check_arguments(SweepDirectory(sweep).manifest()["arguments"], sweep / "sweep.json", typed)
+    flags += [argument for argument in saved if argument.startswith("-")]
+    overrides = [*saved, override("hydra.sweep.dir", sweep.absolute()), *others]
+    overrides = [argument for argument in overrides if argument not in flags]
     # Hydra does not let a config group be chosen twice.
     last = {override.partition("=")[0]: override for override in overrides}
     return [*flags, *last.values()]

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ class RunDirectory:
         return read_numbers(self.metrics_file)
 
 
+@cache
 def _defaults() -> DictConfig:
     """The keys that conf/train.yaml has itself, without what only Hydra can resolve: a key that a run lacks."""
     own = OmegaConf.load(CONF / "train.yaml")

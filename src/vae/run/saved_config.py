@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae.checks import ConfigError, is_text
 from vae.paths import CONF
 from vae.run.files import read_json
-from vae.run.trust import KINDS, check_targets, values
+from vae.run.trust import KINDS, check_targets, is_known_folder, values
 
 LARGEST = 1 << 18
 """Bytes of a config. The largest of the project's own has 8,000."""
@@ -59,6 +59,7 @@ LOGGERS = {
     ),
 }
 """Loggers that a saved run may have, and what it may say of them; not where they send what they log."""
+CONFIG_DIR = "--config-dir"
 HYDRA = re.compile(
     r"hydra/(launcher|sweeper)|hydra\.mode"
     r"|hydra\.launcher\.(n_jobs|members|processes|batch_size|timeout_min|cpus_per_task|mem_gb|verbose)"
@@ -283,6 +284,11 @@ def check_arguments(arguments: Iterable[object], source: object, typed: Collecti
     kept = []
     for argument in arguments:
         shown = ascii(argument)[1:-1][:200] if isinstance(argument, str) else ascii(argument)[:200]
+        if isinstance(argument, str) and argument.startswith(f"{CONFIG_DIR}="):
+            if CONFIG_DIR not in typed:
+                _check_folder(argument.partition("=")[2], source)
+                kept.append(argument)
+            continue
         if not isinstance(argument, str) or argument.startswith("-") or len(argument) > LONGEST:
             raise ConfigError(f"{source}: the argument {shown} is refused: it is no key with a value")
         if not is_text(argument):
@@ -298,6 +304,18 @@ def check_arguments(arguments: Iterable[object], source: object, typed: Collecti
             raise ConfigError(f"{source}: the argument {shown} is refused ({why})") from error
         kept.append(argument)
     return kept
+
+
+def _check_folder(folder: str, source: object) -> None:
+    """Refuse a folder of configs that the reader has never named, or that is not there."""
+    shown = ascii(folder)[1:-1]
+    if not is_text(folder) or not is_known_folder(folder):
+        raise ConfigError(
+            f"{source}: it needs the configs in {shown}, which is as good as running code from there;"
+            f" type {CONFIG_DIR}={shown} if you trust it"
+        )
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{source}: it needs the configs in {shown}, which is not there; type {CONFIG_DIR}=…")
 
 
 def _check_argument(parsed: Override, key: str, source: object) -> None:

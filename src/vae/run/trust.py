@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import _locate  # what `instantiate` itself looks a target up with
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, is_import_path
@@ -205,6 +206,50 @@ def _installed() -> frozenset[str]:
         for point in entry_points(group=ENTRY_POINTS)
         if point.dist is not None and Path(str(point.dist.locate_file(""))).resolve() in places
     )
+
+
+def typed_folders() -> list[str]:
+    """The folders in which this command was told to look for configs, too: --config-dir and hydra.searchpath."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
+    typed = [
+        source for source in sources if source.provider in ("command-line", "hydra.searchpath in command-line")
+    ]
+    return [str(Path(source.path).absolute()) for source in typed if source.schema == "file"]
+
+
+def remember_folders(folders: Iterable[str]) -> None:
+    """Note, for this user alone, folders of configs that he has named: these a sweep may name again."""
+    file = _known_folders()
+    if file is None or not (new := sorted({*folders} - _read_folders())):
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as known:
+            known.writelines(f"{folder}\n" for folder in new)
+    except OSError:
+        # A machine without a home: there --config-dir is typed again.
+        return
+
+
+def is_known_folder(folder: str) -> bool:
+    """Whether this user has named a folder of configs before. One is as good as code: Hydra runs what it names."""
+    return folder in _read_folders()
+
+
+def _read_folders() -> set[str]:
+    file = _known_folders()
+    try:
+        return set(file.read_text(encoding="utf-8").splitlines()) if file is not None else set()
+    except OSError:
+        return set()
+
+
+def _known_folders() -> Path | None:
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return Path(state) / "vae" / "config_folders"
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.command.override import override
+from vae.run.saved_config import CONFIG_DIR
+from vae.run.trust import remember_folders, typed_folders
 from vae.sweep.devices import check_devices
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import RecordedTask, give_back_everything
@@ -78,9 +80,11 @@ class Sweep(Sweeper):
         check_launcher(self.launcher, self.config)
         with self.directory.claim(identity):
             jobs = self.known_jobs(plan)
+            remember_folders(folders := typed_folders())
+            flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
             self.directory.write(
                 jobs,
-                arguments=[*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task],
+                arguments=[*flags, *self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task],
                 identity=identity,
                 metric=self.config.sweep_metric,
                 axes=plan.keys,

@@ -11,6 +11,7 @@ from vae.metric.definition import definition
 from vae.page.curves import read_curves
 from vae.page.page import picture
 from vae.paths import TRAIN
+from vae.run.saved_config import CONFIG_DIR
 from vae.sweep.comparable import scored, winners
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import Job
@@ -75,7 +76,8 @@ def reproduce(directory: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
     shared = [a for a in directory.manifest()["constants"] if not a.lstrip("+~").startswith(ignored)]
-    return " ".join([TRAIN, *(_quoted(argument) for argument in [*shared, *job.overrides()])])
+    flags = [a for a in directory.manifest().get("arguments") or () if a.startswith(f"{CONFIG_DIR}=")]
+    return " ".join([TRAIN, *(_quoted(argument) for argument in [*flags, *shared, *job.overrides()])])
 
 
 def _quoted(argument: str) -> str:
