@@ -31,7 +31,7 @@ FLOORS = [
     {"evaluation", "generation"},
     {"sweep"},
     {"reproduction"},
-    {"train", "evaluate", "sample", "features", "reproduce"},
+    {"train", "evaluate", "sample", "features", "reproduce", "new"},
     {"vae"},
 ]
 """From the ground up: a room imports from those below it."""

@@ -1,0 +1,128 @@
+"""Parts of one's own, in a folder outside the repository: those of docs/extending.md, and the template's."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from commands import REPOSITORY, Ended, call_command, run_command
+from vae import load_model
+from vae.checks import ConfigError
+from vae.command.override import override
+from vae.new.__main__ import create
+from vae.run.directory import RunDirectory
+
+PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
+QUICK = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv", "metric.test.nll.k=2"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with every file of the page, in which Python looks for packages."""
+    folder = tmp_path_factory.mktemp("a researcher's")
+    for path, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.S):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    (folder / "my_parts" / "__init__.py").touch()
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+
+
+def documented() -> list[str]:
+    """The arguments of the page's last command."""
+    line = re.findall(r"```\nPYTHONPATH=\. vae-train (.*?)\n```", PAGE, re.S)[-1]
+    return shlex.split(line)
+
+
+def train(project: Path, *arguments: str) -> Ended:
+    return call_command("vae.train", *arguments, *QUICK, folder=project)
+
+
+def test_every_part_of_the_page_is_trained_read_and_shown(project: Path) -> None:
+    arguments, run = documented(), project / "run"
+    assert "trust=[my_parts]" in arguments
+    done = train(project, *arguments, override("hydra.run.dir", run))
+    assert done.returncode == 0, done.stderr
+    assert "1 epochs were counted" in done.stdout
+    assert json.loads((run / "metrics.json").read_text())["test/absolute_error"] > 0
+    assert RunDirectory(run).arguments()[0] == f"--config-dir={project / 'conf'}"
+    with pytest.raises(ConfigError, match=r"trust=\[my_parts\] does"):
+        load_model(run)
+    model = load_model(run, trust=["my_parts"])
+    assert type(model.model.likelihood).__name__ == "LaplaceLikelihood"
+    assert model.sample(3).shape == (3, 1, 8, 8)
+    assert torch.isfinite(model.log_marginal(torch.zeros(2, 1, 8, 8), k=3).log_px).all()
+    refused = call_command("vae.sample", f"run={run}", folder=project)
+    assert refused.returncode == 1
+    assert "trust=[my_parts]" in refused.stderr
+    sampled = call_command("vae.sample", f"run={run}", "trust=[my_parts]", "n=4", folder=project)
+    assert sampled.returncode == 0, sampled.stderr
+
+
+def test_a_package_that_is_not_trusted_is_refused_before_anything_is_trained(project: Path) -> None:
+    arguments = [argument for argument in documented() if not argument.startswith("trust")]
+    done = train(project, *arguments, override("hydra.run.dir", project / "refused"))
+    assert done.returncode == 1
+    assert "is code of the package my_parts" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (project / "refused" / ".hydra").exists()
+
+
+def test_a_sweep_remembers_the_folder_of_its_configs_and_asks_who_never_named_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sweep = project / "sweep"
+    given = ["--config-dir", "conf", "likelihood=laplace", "trust=[my_parts]", "latent_size=2,3", *QUICK]
+    command = [*given, "callback=none", override("hydra.sweep.dir", sweep)]
+    done = call_command("vae.train", "-m", *command, folder=project)
+    assert done.returncode == 0, done.stderr + done.stdout
+    conf = f"--config-dir={project / 'conf'}"
+    assert "--config-dir=" in (sweep / "report.html").read_text()
+    again = call_command("vae.train", f"resume={sweep}", "trust=[my_parts]", "sweep.dry_run=true", folder=project)
+    assert again.returncode == 0, again.stderr
+    assert "2 done" in again.stdout
+    untrusted = call_command("vae.train", f"resume={sweep}", "seed=0,1", folder=project)
+    assert untrusted.returncode == 1
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    stranger = call_command("vae.train", f"resume={sweep}", "trust=[my_parts]", folder=project)
+    assert stranger.returncode == 1
+    assert f"type {conf}" in stranger.stderr
+    typed = ["--config-dir", str(project / "conf"), "trust=[my_parts]", "sweep.dry_run=true"]
+    named = call_command("vae.train", f"resume={sweep}", *typed, folder=project)
+    assert named.returncode == 0, named.stderr
+
+
+def test_the_template_is_a_project_that_passes_its_own_test_and_trains(tmp_path: Path) -> None:
+    project = create("her_idea", tmp_path)
+    names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    assert {"pyproject.toml", "her_idea/likelihood.py", "conf/likelihood/laplace.yaml"} < names
+    assert not any("my_project" in path.read_text() for path in project.rglob("*") if path.is_file())
+    search = f"{REPOSITORY / 'src'}:{project}"
+    tested = run_command("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=project, PYTHONPATH=search)
+    assert tested.returncode == 0, tested.stdout
+    sys.path.insert(0, str(project))
+    try:
+        arguments = ["--config-dir=conf", "experiment=laplace", "trust=[her_idea]", "callback=none"]
+        done = train(project, *arguments, override("hydra.run.dir", project / "run"))
+        assert done.returncode == 0, done.stderr
+        assert load_model(project / "run", trust=["her_idea"]).latent_size == 8
+    finally:
+        sys.path.remove(str(project))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("a-b", "a package's name"), ("class", "a package's name"), ("torch", "is installed")]
+)
+def test_a_project_needs_a_name_of_its_own(name: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=why):
+        create(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    create("mine", tmp_path)
+    with pytest.raises(ConfigError, match="already"):
+        create("mine", tmp_path)
