@@ -79,6 +79,7 @@ torture: $(READY) ## interrupt many runs at random moments, resume and compare t
 fuzz: $(READY) ## try thousands of command lines and damaged files (half an hour)
 	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_readers inputs=10000
 	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_config examples=2000
+	PYTHONPATH=tests $(BIN)/python -m reliability.fuzz_strangers mutants=10000
 
 gpu-bundle: $(READY) ## gather into gpu_bundle/ what a GPU machine without a network lacks (DATA_DIR=… for the images)
 	$(BIN)/python -m benchmarks.gpu_bundle $(ARGS)

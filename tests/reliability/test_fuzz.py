@@ -1,4 +1,4 @@
-"""Short forms of `make fuzz`: command lines and damaged files."""
+"""Short forms of `make fuzz`: command lines, damaged files, and runs of strangers."""
 
 from pathlib import Path
 
@@ -21,3 +21,9 @@ def test_a_command_line_runs_or_is_refused_in_one_line(tmp_path: Path) -> None:
     done = run_command(*arguments, folder=REPOSITORY / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("; 0 wrong")
+
+
+def test_a_strangers_run_or_sweep_has_no_effect() -> None:
+    done = run_command("-m", "reliability.fuzz_strangers", "mutants=60", "seed=7", folder=REPOSITORY / "tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith("; 0 with an effect")
