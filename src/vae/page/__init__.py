@@ -1,1 +1,1 @@
-"""Pages of HTML that stand by themselves: of a run, of a sweep, of an evaluation."""
+"""HTML pages, each complete in one file: of a run, of a sweep, of an evaluation."""

@@ -1,4 +1,4 @@
-"""Pages of HTML in one file that needs no other and no network."""
+"""HTML pages in one file, which need no other file and no network."""
 
 import base64
 import io
@@ -35,34 +35,34 @@ SKELETON = """<!doctype html>
 
 
 def page(title: str, script: str, data: dict[str, Any]) -> str:
-    """A page that shows data by one of the scripts in `assets`.
+    """Return a page that shows data by one of the scripts in `assets`.
 
-    Whatever comes from a run is in the data, of which the scripts make text and never markup. The page's policy
-    forbids the browser any request.
+    Everything that comes from a run is in the data. The scripts turn it into text, never into markup. The page's
+    policy forbids the browser to send any request.
 
     Args:
-        title: of the browser's tab.
-        script: the name of a file in `assets`, without its ending.
-        data: what JSON can hold; what is not finite becomes null.
+        title: the title of the browser's tab.
+        script: the name of a file in `assets`, without its suffix.
+        data: what JSON can hold; numbers that are not finite become null.
     """
     parts = {
         "TITLE": escape(title),
         "STYLE": (ASSETS / "page.css").read_text(encoding="utf-8"),
-        # A browser ends a script at `</`, wherever that stands, and does not after `<!--<script`.
+        # A browser ends a script at any `</`, and does not end it after `<!--<script`.
         "DATA": to_json(data).replace("<", "\\u003c"),
         "CHARTS": (ASSETS / "charts.js").read_text(encoding="utf-8"),
         "SCRIPT": (ASSETS / f"{script}.js").read_text(encoding="utf-8"),
     }
-    # All at once, so that a part in which a marker stands is left as it is.
+    # Replace all markers in one pass, so that a marker inside a part stays as it is.
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda marker: parts[marker[1]], SKELETON)
 
 
 def picture(path: Path, side: int) -> dict[str, Any]:
-    """A PNG as a page shows it: a data URL of its images alone, with their title and labels as text.
+    """Return a PNG as a page shows it: a data URL of its images, with their title and labels as text.
 
     Args:
-        path: what `vae.picture.figure` saved, or any other PNG.
-        side: pixels, at most, of its width and height.
+        path: a file that `vae.picture.figure` saved, or any other PNG.
+        side: the largest width and height, in pixels.
     """
     from PIL import Image
 
@@ -71,7 +71,7 @@ def picture(path: Path, side: int) -> dict[str, Any]:
     pixels, said = read_sheet(path)
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BOX)
-    # Grey sheets of enlarged pixels are smallest as they are, all else with losses that nobody sees.
+    # Grey sheets of enlarged pixels are smallest without losses, all others with losses that nobody sees.
     grey = image.width == pixels.shape[1] and bool((pixels[..., :1] == pixels[..., :3]).all())
     opaque = bool((pixels[..., 3] == 255).all())
     file = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Images of a model side by side, and how they are drawn."""
+"""Pictures: images of a model side by side, and how they are drawn."""

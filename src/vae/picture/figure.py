@@ -1,4 +1,4 @@
-"""Pictures for a page or a paper: sheets with their labels as PNG, PDF or SVG, scatters, and animations."""
+"""Pictures for a page or a paper: sheets with labels as PNG, PDF or SVG, scatter plots, and animations."""
 
 import io
 import json
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH, HEIGHT = 6.5, 9.0
-"""Inches that a figure has at most, so that it fits a page with a caption."""
+"""The largest width and height of a figure in inches, so that it fits a page with a caption."""
 LINE, MARGIN, LETTER = 0.17, 0.06, 0.07
-"""Inches of page for a line of text, around it, and for a letter of a label."""
+"""The inches on the page for a line of text, for the margin around it, and for a letter of a label."""
 DOTS = 150
-"""To the inch, at least."""
+"""The minimum number of dots per inch."""
 MOST_PIXELS = 1 << 24
-"""Of a sheet that is read again; the largest that is drawn has some four million."""
+"""The largest number of pixels of a sheet that is read again. The largest sheet drawn has about four million."""
 
 
 def save_figure(path: Path, sheet: Sheet) -> None:
-    """Save a sheet below its title, with its labels, each pixel of its images a crisp square.
+    """Save a sheet with its title and labels. Each pixel of its images becomes a crisp square.
 
-    A PNG says in its metadata where in it the images are and what is written beside them, for `read_sheet`.
+    The metadata of a PNG say where the images are and what is written beside them, for `read_sheet`.
 
     Args:
-        path: ends in .png, .pdf or .svg.
-        sheet: what is drawn.
+        path: a path that ends in .png, .pdf or .svg.
+        sheet: the sheet to draw.
 
     Raises:
-        ConfigError: the path has another ending.
+        ConfigError: the path has another suffix.
     """
     from matplotlib import rc_context
 
@@ -53,9 +53,9 @@ def save_figure(path: Path, sheet: Sheet) -> None:
 
 
 def draw_sheet(sheet: Sheet) -> tuple["Figure", dict[str, str]]:
-    """A sheet as a figure, and what a PNG of it says of itself.
+    """Return a sheet as a figure, and the metadata for a PNG of it.
 
-    The layout is in dots, of which each pixel of the sheet gets a whole number.
+    The layout is in dots. Each pixel of the sheet takes a whole number of dots.
     """
     from matplotlib.figure import Figure
 
@@ -76,7 +76,7 @@ def draw_sheet(sheet: Sheet) -> tuple["Figure", dict[str, str]]:
     axes = figure.add_axes(
         (box[0] / whole_width, below / whole_height, box[2] / whole_width, box[3] / whole_height)
     )
-    # In three channels, as a map of colours would shift some greys by one.
+    # Three channels, because a colour map would shift some greys by one.
     axes.imshow(
         np.atleast_3d(pixels).repeat(3 if pixels.ndim == 2 else 1, -1), interpolation="none", aspect="auto"
     )
@@ -100,7 +100,7 @@ def draw_sheet(sheet: Sheet) -> tuple["Figure", dict[str, str]]:
 
 
 def _label(axes: Any, sheet: Sheet, height: int, width: int, line: float) -> None:
-    """Write the labels, in the sheet's own pixels, of which a line of text takes `line`."""
+    """Write the labels, in the sheet's own pixels. A line of text takes `line` pixels."""
     tile_height, tile_width = sheet.tile
     for row, name in enumerate(sheet.row_names):
         middle = PAD + row * (tile_height + PAD) + tile_height / 2
@@ -118,9 +118,9 @@ def _label(axes: Any, sheet: Sheet, height: int, width: int, line: float) -> Non
 
 
 def read_sheet(path: Path) -> tuple[UInt8[np.ndarray, "..."], dict[str, Any]]:
-    """The images of a PNG that `save_figure` wrote, (H, W, 4) and clear between them, and its title and labels.
+    """Read the images of a PNG that `save_figure` wrote, and its title and labels.
 
-    Of any other PNG, the whole picture without labels.
+    The images are (H, W, 4), transparent between them. Any other PNG gives the whole picture without labels.
     """
     with Image.open(path, formats=("PNG",)) as image:
         if image.width * image.height > MOST_PIXELS:
@@ -146,7 +146,7 @@ def read_sheet(path: Path) -> tuple[UInt8[np.ndarray, "..."], dict[str, Any]]:
 
 
 def save_latent_scatter(path: Path, mean: Float[Tensor, "N 2"], labels: Int64[Tensor, " N"], title: str) -> None:
-    """For two latents: the posterior means, coloured by label, as a PNG."""
+    """Save a PNG of the posterior means of a model with two latents, coloured by label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 5), layout="constrained")
@@ -159,19 +159,19 @@ def save_latent_scatter(path: Path, mean: Float[Tensor, "N 2"], labels: Int64[Te
     if 1 < classes <= 20:
         handles = points.legend_elements(num=labels.unique().tolist())
         figure.legend(*handles, title="label", loc="outside right center", fontsize=8, frameon=False)
-    # Where the limits are far apart in one direction only, an equal aspect leaves room that must not be cut.
+    # If the limits are far apart in one direction only, an equal aspect leaves space that must not be cut.
     figure.savefig(path, dpi=DOTS, bbox_inches="tight", metadata={"Title": title})
 
 
 def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
-    """Save each image as it is: 00000.png, 00001.png, …"""
+    """Save each image to its own file: 00000.png, 00001.png, …"""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
         Image.fromarray(as_bytes(image)).save(folder / f"{number:05d}.png")
 
 
 def frame(sheet: Sheet) -> UInt8[np.ndarray, "H W 3"]:
-    """A sheet with its title and labels as a frame of an animation."""
+    """Return a sheet with its title and labels as a frame of an animation."""
     figure, _ = draw_sheet(sheet)
     file = io.BytesIO()
     figure.savefig(file, format="png")
@@ -179,7 +179,7 @@ def frame(sheet: Sheet) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
-    """Save frames of one size as a GIF that repeats for ever, or as an MP4, by ffmpeg.
+    """Save frames of one size as a GIF that repeats forever, or as an MP4 (by ffmpeg).
 
     Raises:
         ConfigError: the path ends in neither .gif nor .mp4, or there is no ffmpeg.
@@ -197,7 +197,7 @@ def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], secon
 
 def _save_mp4(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
     height, width = frames[0].shape[:2]
-    # The usual codec takes even sides only.
+    # The usual codec accepts even sides only.
     colour = [np.broadcast_to(f[..., None] if f.ndim == 2 else f, (height, width, 3)) for f in frames]
     even = [np.pad(f, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") for f in colour]
     size = f"{width + width % 2}x{height + height % 2}"
@@ -207,10 +207,10 @@ def _save_mp4(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_pe
 
 
 def find_ffmpeg() -> str:
-    """The path of ffmpeg: the system's, or else that of the package imageio-ffmpeg (the extra `video`).
+    """Return the path of ffmpeg: the system's or, if there is none, that of imageio-ffmpeg (the extra `video`).
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: neither of them is installed.
     """
     found = shutil.which("ffmpeg")
     if found is not None:

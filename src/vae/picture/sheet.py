@@ -1,4 +1,4 @@
-"""Sheets: images side by side with a title and labels, and the sheets that show what a model does."""
+"""Sheets: images side by side with a title and labels. Some of them show what a model does."""
 
 import math
 from collections.abc import Sequence
@@ -14,26 +14,30 @@ from vae.picture.latent_walk import SIDE, interpolate, manifold, quantiles, trav
 from vae.random import generator
 
 TILE = 64
-"""Images smaller than this many pixels are enlarged to about it, by a whole factor so that they stay crisp."""
+"""The size in pixels to which smaller images are enlarged, approximately.
+
+The factor is a whole number, so that the images stay crisp.
+"""
 PAD, GAP = 4, 12
-"""Pixels between images, and between groups of them in addition."""
+"""The pixels between images, and the additional pixels between groups of images."""
 TRAVERSED = 10
-"""Latents in a traversal, at most: those of the largest rates."""
+"""The largest number of latents in a traversal, which shows those with the largest rates."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Images in rows, on white as paper is.
+    """Images in rows, on a white background like paper.
 
     Args:
-        images: row by row, in [0, 1].
-        columns: images in a row.
+        images: the images, row by row, in [0, 1].
+        columns: the number of images in a row.
         title: what the images are.
-        row_names: one for each row, or none.
-        column_names: one for each column, or none; where there is no room for all, some may be empty.
-        x: what the column names are values of.
-        y: what the row names are values of.
-        group: images of a row that belong together, such as the two of a pair; groups stand apart.
+        row_names: one name for each row, or none.
+        column_names: one name for each column, or none; some may be empty if there is no space for all.
+        x: the quantity whose values the column names are.
+        y: the quantity whose values the row names are.
+        group: the number of images of a row that belong together, such as the two of a pair. There is more space
+            between groups.
     """
 
     images: Float[Tensor, "N C H W"]
@@ -47,19 +51,19 @@ class Sheet:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return math.ceil(len(self.images) / self.columns)
 
     @property
     def tile(self) -> tuple[int, int]:
         """The height and the width of an image on the sheet, in pixels."""
         height, width = self.images.shape[-2:]
-        # Many columns of images that can be told at their own size would only make a large file.
+        # If there are many columns, enlarging images that are visible at their own size only makes a large file.
         factor = max(1, round((TILE if self.columns <= 16 else TILE / 2) / max(height, width)))
         return factor * height, factor * width
 
     def pixels(self) -> UInt8[np.ndarray, "..."]:
-        """The images as one array of bytes, (H, W) if grey and (H, W, 3) if not."""
+        """Return the images as one array of bytes, (H, W) if grey and (H, W, 3) if not."""
         (height, width), (rows, columns) = self.tile, (self.rows, self.columns)
         lefts = column_starts(columns, width, self.group)
         shape = (PAD + rows * (height + PAD), lefts[-1] + width + PAD, self.images.shape[1])
@@ -74,24 +78,24 @@ class Sheet:
 
 
 def column_starts(columns: int, width: int, group: int) -> list[int]:
-    """The pixel at which each column of a sheet begins."""
+    """Return the pixel at which each column of a sheet begins."""
     gaps = GAP if group > 1 else 0
     return [PAD + column * (width + PAD) + column // group * gaps for column in range(columns)]
 
 
 def as_bytes(image: Float[Tensor, "C H W"]) -> UInt8[np.ndarray, "..."]:
-    """An image in [0, 1] as bytes, (H, W) if grey and (H, W, 3) if not."""
+    """Return an image in [0, 1] as bytes, (H, W) if grey and (H, W, 3) if not."""
     pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
     return (pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)).numpy()
 
 
 def latent_name(number: int) -> str:
-    """What the latent of this index (from 0) is called everywhere: z₁, z₂, …"""
+    """Return the name of the latent with this index (from 0) in all pictures: z₁, z₂, …"""
     return "z" + str(number + 1).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def samples_sheet(images: Float[Tensor, "N C H W"], title: str) -> Sheet:
-    """Images in a square."""
+    """Return a sheet with the images in a square."""
     return Sheet(images, math.ceil(math.sqrt(len(images))), title)
 
 
@@ -101,13 +105,15 @@ def reconstructions_sheet(
     seen: Float[Tensor, "B C H W"] | None = None,
     of: str = "test images",
 ) -> Sheet:
-    """Each image beside its reconstruction; where the encoder sees something else, `seen`, that stands between.
+    """Return a sheet with each image beside its reconstruction.
+
+    If the encoder sees something else than the image, that (`seen`) is between the two.
 
     Args:
         x: the images.
         restored: their reconstructions.
         seen: what the encoder sees of them, if that is not x.
-        of: what the images are.
+        of: a name for the images.
     """
     kinds = [x, restored] if seen is None else [x, seen, restored]
     together = torch.stack([kind.cpu() for kind in kinds], 1).flatten(0, 1)
@@ -125,7 +131,10 @@ def interpolation_sheet(
     steps: int = 10,
     kind: str = "linear",
 ) -> Sheet:
-    """A row for each pair of images: the way between their codes."""
+    """Return a sheet with the path between the codes of two images.
+
+    There is a row for each pair of images.
+    """
     way = interpolate(model, start, end, steps, kind)
     title = f"From the code of one image (left) to that of another (right), {kind} interpolation"
     return Sheet(way.flatten(0, 1), steps, title)
@@ -139,14 +148,14 @@ def traversal_sheet(
     span: float = 3.0,
     of: str = "a test image",
 ) -> Sheet:
-    """A row for each of the latents with the largest rates, going from −span to span.
+    """Return a sheet with a row for each of the latents with the largest rates, from −span to span.
 
     Args:
         model: the model.
-        centre: the code at which the other latents stay.
-        rates: of each latent, in nats.
-        steps: images in a row.
-        span: how far.
+        centre: the code whose values the other latents keep.
+        rates: the rate of each latent, in nats.
+        steps: the number of images in a row.
+        span: the largest value of the latent.
         of: what `centre` is the code of.
     """
     order = rates.argsort(descending=True)[:TRAVERSED]
@@ -159,7 +168,7 @@ def traversal_sheet(
 
 
 def manifold_sheet(model: LatentModel, side: int = SIDE) -> Sheet:
-    """For two latents: images over a grid of equally probable z."""
+    """Return, for a model with two latents, a sheet with images over a grid of equally probable z."""
     half = [round(place) for place in torch.linspace(0, side / 2 - 1, 3).tolist()]
     named = {*half, *(side - 1 - place for place in half)}
     names = [_short(v) if i in named else "" for i, v in enumerate(quantiles(side).tolist())]
@@ -168,7 +177,10 @@ def manifold_sheet(model: LatentModel, side: int = SIDE) -> Sheet:
 
 
 def movement_sheet(way: Float[Tensor, "B S C H W"], strengths: Float[Tensor, " S"], attribute: str) -> Sheet:
-    """A row for each image, an attribute taken away on the left and added on the right."""
+    """Return a sheet with a row for each image and one attribute changed along the row.
+
+    The attribute is taken away on the left and added on the right.
+    """
     names = [_short(strength) for strength in strengths.tolist()]
     title = f"{attribute}: taken away (left) and added (right)"
     return Sheet(
@@ -177,14 +189,14 @@ def movement_sheet(way: Float[Tensor, "B S C H W"], strengths: Float[Tensor, " S
 
 
 def _short(value: float) -> str:
-    """A number with at most two decimals and a minus sign that is not a hyphen."""
+    """Return a number as text, with at most two decimals and a minus sign that is not a hyphen."""
     return f"{round(value, 2) + 0:g}".replace("-", "−")
 
 
 def seen_by_encoder(
     corruption: nn.Module | None, x: Float[Tensor, "B C H W"], seed: int
 ) -> Float[Tensor, "B C H W"] | None:
-    """What the encoder sees of x, the same at every call; None if that is x itself."""
+    """Return what the encoder sees of x, the same at every call, or None if that is x itself."""
     if corruption is None or isinstance(corruption, nn.Identity):
         return None
     with torch.random.fork_rng(devices=[]):
