@@ -1,6 +1,6 @@
 # Every target makes the virtual environment first, and again only when what it installs has changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all test-oldest test-newest test-versions constraints lint format torture fuzz bench bench-gpu gpu-bundle clean
+.PHONY: help setup train test test-all test-slurm test-ray test-oldest test-newest test-versions constraints lint format torture fuzz bench bench-gpu gpu-bundle clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,16 @@ test: $(READY) ## run the tests (a few minutes on 2 cores)
 
 test-all: $(READY) ## run the slow tests as well
 	$(BIN)/python -m pytest -n 2 -m '' $(ARGS)
+
+test-slurm: $(READY) ## run the tests of SLURM on a real one of one node; as root it is installed first (Debian)
+	@command -v slurmctld >/dev/null || test ! -x /usr/bin/apt-get || test "$$(id -u)" != 0 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null; }
+	$(BIN)/python $(PIP) install --quiet $(CONSTRAINED) -e '.[dev,slurm,optuna]'
+	$(BIN)/python -m pytest -m '' tests/sweep/test_slurm.py $(ARGS)
+
+test-ray: $(READY) ## run the tests of Ray, on a cluster of three nodes on this machine
+	$(BIN)/python $(PIP) install --quiet $(CONSTRAINED) -e '.[dev,ray]'
+	$(BIN)/python -m pytest -m '' tests/sweep/test_ray_cluster.py $(ARGS)
 
 test-oldest: ## run the tests on the lowest versions that pyproject.toml allows, in .venv-oldest
 	$(call tests_with,.venv-oldest,--resolution=lowest-direct)

@@ -1,6 +1,10 @@
 """`python train.py …` in a clone of the repository is `python -m vae.train …`."""
 
-from vae.train import main
+from vae.command.interruption import signals_interrupt
 
 if __name__ == "__main__":
-    main()
+    # First of all: a scheduler's signal may come while the libraries are imported.
+    with signals_interrupt():
+        from vae.train import main
+
+        main()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from benchmarks.bare import Epoch, PlainVAE, bare, bare_ddp, trained, training_images
 from benchmarks.workload import WORKLOADS, Workload, composed
 from vae.command.command import quiet_libraries
-from vae.command.distributed import CHILD, end_with_parent, is_child
+from vae.command.distributed import CHILD, end_with_whoever_started_this, is_child
 from vae.training.build import build_module, build_trainer, hide_unused_gpus
 
 
@@ -138,8 +138,7 @@ def run_framework(workload: Workload, folder: Path, *overrides: str) -> None:
 def main(name: str, contender: str, folder: str, threads: str) -> None:
     torch.set_num_threads(int(threads))
     quiet_libraries()
-    if is_child():
-        end_with_parent()
+    end_with_whoever_started_this()
     workload, place = WORKLOADS[name], Path(folder)
     if contender in FRAMEWORK:
         return run_framework(workload, place, *FRAMEWORK[contender])

@@ -4,7 +4,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from vae.command.command import command, resume_arguments
+from vae.checks import ConfigError
+from vae.command.command import command, fail, resume_arguments
+from vae.command.distributed import (
+    SAVED,
+    children_run_this_config,
+    end_with_whoever_started_this,
+    first_rank_leads,
+    is_child,
+    tell_further_ranks,
+)
+from vae.command.interruption import Interrupted, signals_interrupt
 from vae.training.collection import without_search
 
 if TYPE_CHECKING:
@@ -21,8 +31,6 @@ def train(config: "DictConfig") -> float | None:
         from lightning import seed_everything
         from omegaconf import OmegaConf
 
-        from vae.command.distributed import SAVED, children_run_this_config, end_with_parent, is_child
-        from vae.command.interruption import signals_interrupt
         from vae.data.shared_images import share_images
         from vae.page.run_page import write_run_page
         from vae.page.verdict import closing_lines
@@ -36,8 +44,7 @@ def train(config: "DictConfig") -> float | None:
         from vae.training.execution import set_matmul_precision
 
     started = time.monotonic()
-    if is_child():
-        end_with_parent()
+    end_with_whoever_started_this()
     run = RunDirectory(config.paths.run)
     OmegaConf.resolve(config)
     check_typed(config)
@@ -62,6 +69,7 @@ def train(config: "DictConfig") -> float | None:
     if not is_child():
         # With the batch size that was found.
         run.write_config(config)
+        tell_further_ranks(run.path)
 
     with signals_interrupt(), children_run_this_config(run):
         hide_unused_gpus(trainer)
@@ -92,8 +100,15 @@ def train(config: "DictConfig") -> float | None:
 
 def main() -> None:
     """The command, which `resume=<run or sweep>` lets go on with what that directory holds."""
-    sys.argv = resume_arguments(sys.argv)
-    train()
+    try:
+        with signals_interrupt(), first_rank_leads(sys.argv) as given:
+            sys.argv = resume_arguments(given)
+            train()
+    except Interrupted as signal:
+        signal.say("nothing was saved")
+        raise
+    except ConfigError as error:
+        raise SystemExit(fail(error, "train")) from error
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
 """What a signal does to a run; that it loses nothing is reliability/torture.py's to show."""
 
+import fcntl
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vae.command.interruption import Interrupted, signals_interrupt
+from commands import QUICK, TRAIN, run_command, user_environment
+from vae.command.interruption import SIGNALS, Interrupted, signals_interrupt
 
 
 @pytest.fixture
@@ -40,12 +47,12 @@ def interrupt(signum: signal.Signals) -> Interrupted:
     raise AssertionError("the signal did nothing")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_ends_the_run_with_its_status(name: str) -> None:
-    before = [signal.getsignal(signal.Signals[n]) for n in ("SIGINT", "SIGTERM", "SIGUSR1")]
+    before = [signal.getsignal(signal.Signals[n]) for n in SIGNALS]
     ended = interrupt(signal.Signals[name])
     assert (ended.name, ended.code) == (name, 128 + signal.Signals[name])
-    assert [signal.getsignal(signal.Signals[n]) for n in ("SIGINT", "SIGTERM", "SIGUSR1")] == before
+    assert [signal.getsignal(signal.Signals[n]) for n in SIGNALS] == before
 
 
 def test_slurm_is_asked_to_start_the_job_again(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +74,35 @@ def test_where_slurm_does_not_answer_the_run_ends_all_the_same(
     (slurm.parent / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     assert interrupt(signal.SIGUSR1).code == 128 + signal.SIGUSR1
     assert capsys.readouterr().err.startswith("warning: SLURM did not requeue job 17 (")
+
+
+@pytest.mark.parametrize("library", ["hydra", "torch"])
+def test_a_signal_that_comes_while_libraries_are_imported_asks_slurm_to_start_the_job_again(
+    library: str, slurm: Path, tmp_path: Path
+) -> None:
+    signals = "import os, signal, time; os.kill(os.getpid(), signal.SIGUSR1); time.sleep(60)"
+    (tmp_path / f"{library}.py").write_text(signals)
+    done = run_command(TRAIN, *QUICK, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    assert done.returncode == 128 + signal.SIGUSR1
+    assert slurm.read_text() == "requeue 17\n"
+    said = [line.partition(" resume=")[0] for line in done.stderr.splitlines()]
+    assert said == {"hydra": [], "torch": ["SIGUSR1: stopped; python train.py"]}[library]
+
+
+def test_a_run_whose_terminal_is_closed_ends_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, TRAIN, *QUICK, "logger=csv", "trainer.max_epochs=3000", f"hydra.run.dir={tmp_path}"]
+    with subprocess.Popen(
+        command, env=user_environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoints" / "last.ckpt").exists():
+            assert time.monotonic() < deadline
+            if select.select([ours], [], [], 0.05)[0]:
+                os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(60) == 128 + signal.SIGHUP
+    done = run_command(TRAIN, f"resume={tmp_path}", "trainer.max_epochs=1", folder=tmp_path.parent)
+    assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ PLUGINS = {
 
 def installed(launcher: str) -> bool:
     """Whether a launcher's plugin is there."""
-    return launcher == "basic" or find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is not None
+    return launcher in ("basic", "stacked") or find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is not None
 
 
 def summary_of(sweep: Path) -> dict[str, dict[str, str]]:

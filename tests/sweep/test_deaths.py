@@ -1,5 +1,6 @@
 """Processes of a sweep that die or are stopped, and the command that goes on."""
 
+import contextlib
 import json
 import os
 import re
@@ -96,6 +97,43 @@ def wait_for_epoch(sweep: Path) -> None:
     while not list(sweep.glob("*/checkpoints/last.ckpt")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def processes_that_hold(folder: Path) -> list[int]:
+    """Those that have a file in a folder open."""
+
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # closed since
+            if os.readlink(file).startswith(f"{folder}/"):
+                found.add(int(file.parts[2]))
+    return sorted(found)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="processes' open files are read from /proc")
+@pytest.mark.parametrize(
+    ("launcher", "ranks"),
+    [
+        ("joblib", 1),
+        ("basic", 2),
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("ray", "submitit_local", "stacked")),
+    ],
+)
+def test_no_process_outlives_a_sweep_that_was_killed(launcher: str, ranks: int, tmp_path: Path) -> None:
+    if not installed(launcher):
+        pytest.skip(f"hydra/launcher={launcher} is not installed")
+    long = ["-m", "seed=0,1", *SMALL, "trainer.max_epochs=10000", f"hydra.sweep.dir={tmp_path}"]
+    with start(*long, f"trainer.devices={ranks}", f"hydra/launcher={launcher}") as process:
+        wait_for_epoch(tmp_path)
+        assert len(processes_that_hold(tmp_path)) > 1
+        process.kill()
+        process.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while left := processes_that_hold(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    states = {job.name: SweepDirectory(tmp_path).job(job.name).state() for job in SweepDirectory(tmp_path).jobs()}
+    assert "running" not in states.values()
 
 
 @pytest.mark.parametrize(

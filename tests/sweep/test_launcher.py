@@ -2,7 +2,6 @@
 
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
@@ -11,13 +10,13 @@ from vae.sweep import adaptive, launcher
 from vae.sweep.launcher import check_launcher, load_launcher
 
 
-def test_a_launcher_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("Unknown plugin class : 'hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher'")
-
-    monkeypatch.setattr(Plugins, "instantiate_launcher", unknown)
-    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": "ray"}}}})
-    with pytest.raises(ConfigError, match=r"hydra/launcher=ray: .* pip install -e '\.\[ray\]'"):
+@pytest.mark.parametrize(("name", "extra"), [("ray", "ray"), ("submitit_slurm", "slurm")])
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    name: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
+    config = OmegaConf.create({"hydra": {"runtime": {"choices": {"hydra/launcher": name}}}})
+    with pytest.raises(ConfigError, match=rf"hydra/launcher={name}: .* pip install -e '\.\[{extra}\]'"):
         load_launcher(HydraContext(config_loader=None, callbacks=None), lambda config: None, config)
 
 

@@ -15,7 +15,7 @@ from commands import run_command
 from sweep.fake_sweep import CURVE, fake_elbo, write_fake_kinds, write_fake_sweep
 from vae.page.page import page
 from vae.sweep.directory import SweepDirectory
-from vae.sweep.report.data import CURVE_POINTS, report_data
+from vae.sweep.report.data import CURVE_POINTS, SHOWN_JOBS, report_data, sample
 from vae.sweep.report.write import main, write_report
 from vae.sweep.results import closing_lines, results
 
@@ -63,6 +63,17 @@ def test_the_best_job_comes_with_its_command(folder: SweepDirectory) -> None:
     assert best["command"] == (
         "python train.py data=mnist 'name=a b' latent_size=2 objective.k=5 likelihood.sigma=0.1 seed=1"
     )
+
+
+def test_of_very_many_jobs_some_are_drawn_the_best_among_them() -> None:
+    names = [f"seed={n}" for n in range(1000)]
+    assert sample(names[:SHOWN_JOBS], [names[3]]) == names[:SHOWN_JOBS]
+    for best in (names[:1], names[-2:], names[500:900]):
+        drawn = sample(names, best)
+        assert len(drawn) == SHOWN_JOBS
+        assert drawn == sorted(set(drawn), key=names.index)
+        assert set(best[:SHOWN_JOBS]) <= set(drawn)
+    assert max(int(name.removeprefix("seed=")) for name in sample(names, [])) > 990
 
 
 def test_long_curves_are_thinned_and_end_at_their_last_point(folder: SweepDirectory) -> None:

@@ -1,98 +1,175 @@
-"""Sweeps through submitit's SLURM executor, with SLURM's own commands in place of a cluster."""
+"""Sweeps and ranks on a real SLURM, of one node on this machine: make test-slurm installs it and runs these."""
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("submitit")
 
-from commands import QUICK, TRAIN, run_train, user_environment
-from sweep.fake_slurm import install
+from commands import QUICK, TRAIN, run_command, run_train, timeless, user_environment
+from sweep.slurm_cluster import output_of, slurm_cluster, why_not
 from sweep.small_sweep import PROBED, SMALL, folders_of, summary_of
+from vae.sweep.slurm import Nodes, nodes_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+ON_SLURM = "hydra/launcher=submitit_slurm"
+LONG = "trainer.max_epochs=60"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "s") as environment:
+        yield environment
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> dict[str, str]:
-    """The environment with the fake commands in PATH, and the folder in which they leave their traces."""
-    folder, commands = tmp_path / "slurm", tmp_path / "bin"
-    folder.mkdir()
-    commands.mkdir()
-    install(commands)
-    return {"PATH": f"{commands}:{os.environ['PATH']}", "FAKE_SLURM": str(folder), "VAE_PROGRESS": "on"}
+def slurm(cluster: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of the cluster's users; nothing is left in the queue before the next one's jobs."""
+    yield cluster
+    ask(cluster, "scancel", "--user=root")
+    wait_for(lambda: not ask(cluster, "squeue", "--noheader"))
 
 
-def script_of(cluster: dict[str, str]) -> list[str]:
-    return (Path(cluster["FAKE_SLURM"]) / "script").read_text().splitlines()
-
-
-def wait_for(found: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_an_array_with_an_element_a_job_is_submitted(cluster: dict[str, str], tmp_path: Path) -> None:
-    path, basic = tmp_path / "sweep", tmp_path / "basic"
-    grid = ["-m", "seed=0,1,2", *SMALL]
-    slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=30"]
-    slurm += ["hydra.launcher.array_parallelism=2", "+hydra.launcher.additional_parameters.mail-type=END"]
-    done = run_train(*grid, *slurm, f"hydra.sweep.dir={path}", **cluster)
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sweep that the tests put into SLURM's hands, undisturbed."""
+    path = tmp_path_factory.mktemp("sweeps") / "basic"
+    done = run_train("-m", "seed=0,1", *SMALL, LONG, f"hydra.sweep.dir={path}")
     assert done.returncode == 0, done.stdout + done.stderr
-    script = script_of(cluster)
-    for line in ("array=0-2%2", "nodes=1", "ntasks-per-node=1", "time=30", "partition=gpu", "signal=USR2@120"):
-        assert f"#SBATCH --{line}" in script
-    assert "#SBATCH --mail-type=END" in script
-    assert run_train(*grid, f"hydra.sweep.dir={basic}").returncode == 0
-    assert summary_of(path) == summary_of(basic)
+    return path
 
 
-def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(cluster: dict[str, str], tmp_path: Path) -> None:
-    path, basic = tmp_path / "sweep", tmp_path / "basic"
-    grid = ["-m", "seed=0,1", *SMALL, "trainer.max_epochs=30"]
-    command = [*grid, "hydra/launcher=submitit_slurm", f"hydra.sweep.dir={path}"]
-    with subprocess.Popen(
-        [sys.executable, TRAIN, *command],
-        env=user_environment(**cluster),
+def start(slurm: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, TRAIN, *arguments],
+        env=user_environment(**slurm, VAE_PROGRESS="on"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        wait_for((path / "seed=0" / "checkpoints" / "last.ckpt").exists)
-        # What SLURM sends a while before it ends a job.
-        os.kill(json.loads((path / "seed=0" / "job.json").read_text())["pid"], signal.SIGUSR2)
-        out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, out + err
-    assert [file.name for file in Path(cluster["FAKE_SLURM"]).glob("requeue-*")] == ["requeue-4711_0"]
-    assert json.loads((path / "seed=0" / "job.json").read_text())["attempts"] == 2
-    log = (path / "seed=0" / "output.log").read_text()
-    assert len(re.findall("^epoch 1/30 ", log, re.MULTILINE)) == 1
-    assert run_train(*grid, f"hydra.sweep.dir={basic}").returncode == 0
-    assert summary_of(path) == summary_of(basic)
+    )
+
+
+def ask(slurm: dict[str, str], *command: str) -> str:
+    return output_of(list(command), os.environ | slurm)
+
+
+def wait_for(found: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def elements(sweep: Path) -> list[str]:
+    """SLURM's ids of a sweep's jobs."""
+    return sorted(path.name for path in (sweep / ".submitit").glob("[0-9]*_*"))
+
+
+def attempts(sweep: Path, job: str) -> int:
+    return json.loads((sweep / job / "job.json").read_text())["attempts"]
+
+
+def test_an_array_by_the_defaults_on_nodes_without_gpus(
+    slurm: dict[str, str], basic: Path, tmp_path: Path
+) -> None:
+    done = run_train("-m", "seed=0,1", *SMALL, LONG, ON_SLURM, f"hydra.sweep.dir={tmp_path}", **slurm)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "warn" not in done.stdout.lower()
+    (script,) = tmp_path.glob(".submitit/*/*.sh")
+    for line in ("array=0-1%2", "cpus-per-task=2", "nodes=1", "ntasks-per-node=1", "time=1440"):
+        assert f"#SBATCH --{line}\n" in script.read_text()
+    assert "gpu" not in script.read_text()
+    assert summary_of(tmp_path) == summary_of(basic)
+
+
+def test_what_the_partition_has(slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    assert nodes_of(None) == nodes_of("main") == [Nodes(cpus=2, gpus=0)]
+    assert nodes_of("other") == []
+
+
+def test_jobs_that_cannot_run_say_why_within_a_minute(slurm: dict[str, str], tmp_path: Path) -> None:
+    wide = [*SMALL, "hydra.launcher.cpus_per_task=8"]
+    with start(slurm, "-m", "seed=0,1", *wide, ON_SLURM, f"hydra.sweep.dir={tmp_path}") as process:
+        assert process.stdout is not None
+        began = time.monotonic()
+        line = process.stdout.readline()
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert re.fullmatch(r"SLURM: 2 of 2 jobs wait \(\w+\); hydra.launcher asks for .*cpus_per_task=8.*\n", line)
+    assert time.monotonic() - began < 90
+    # What was typed is to go on by itself: so says the sweep, and SLURM has it still.
+    assert (process.returncode, err) == (143, "")
+    assert f"python train.py resume={tmp_path}" in out
+    queued = ask(slurm, "squeue", "--noheader", "--array", "--format=%i").split()
+    assert queued == elements(tmp_path)
+    ask(slurm, "scancel", *queued)
+
+
+def test_what_slurm_does_not_take_is_one_line(slurm: dict[str, str], tmp_path: Path) -> None:
+    done = run_train(
+        "-m", "seed=0,1", *SMALL, ON_SLURM, "hydra.launcher.partition=none", f"hydra.sweep.dir={tmp_path}", **slurm
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: hydra/launcher=submitit_slurm: SLURM does not take the jobs: ")
+    assert "invalid partition" in done.stderr
+    assert "partition=none" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_requeued_job_goes_on_and_a_cancelled_one_is_left(
+    slurm: dict[str, str], basic: Path, tmp_path: Path
+) -> None:
+    one_cpu = "hydra.launcher.cpus_per_task=1"
+    command = ["-m", "seed=0,1", *SMALL, LONG, ON_SLURM, one_cpu, f"hydra.sweep.dir={tmp_path}"]
+    with start(slurm, *command) as process:
+        for job in ("seed=0", "seed=1"):
+            wait_for((tmp_path / job / "checkpoints" / "last.ckpt").exists)
+        ask(slurm, "scontrol", "requeue", elements(tmp_path)[0])
+        ask(slurm, "scancel", elements(tmp_path)[1])
+        out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (1, ""), out + err
+    assert "2 jobs, 1 done, 1 failed" in out
+    assert (attempts(tmp_path, "seed=0"), attempts(tmp_path, "seed=1")) == (2, 1)
+    log = (tmp_path / "seed=0" / "output.log").read_text()
+    assert len(re.findall("^epoch 1/60 ", log, re.MULTILINE)) == 1
+    there, expected = summary_of(tmp_path), summary_of(basic)
+    assert there["seed=0"] == expected["seed=0"]
+    assert there["seed=1"]["reason"] == "cancelled in SLURM (scancel)"
+    again = run_train(f"resume={tmp_path}", **slurm)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert summary_of(tmp_path) == expected
+
+
+def test_a_job_at_its_time_limit_goes_on_under_a_sweep_that_was_killed_and_resumed(
+    slurm: dict[str, str], basic: Path, tmp_path: Path
+) -> None:
+    command = ["-m", "seed=0,1", *SMALL, LONG, ON_SLURM, "hydra.launcher.timeout_min=30"]
+    with start(slurm, *command, f"hydra.sweep.dir={tmp_path}") as process:
+        wait_for((tmp_path / "seed=0" / "checkpoints" / "last.ckpt").exists)
+        process.kill()
+    ask(slurm, "scancel", "--signal=USR2", elements(tmp_path)[0])  # what SLURM sends before the limit
+    again = run_train(f"resume={tmp_path}", **slurm)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert attempts(tmp_path, "seed=0") == 2
+    assert summary_of(tmp_path) == summary_of(basic)
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-def test_slurm_starts_the_ranks_of_a_job(pruned: bool, cluster: dict[str, str], tmp_path: Path) -> None:
+def test_slurm_starts_the_ranks_of_a_job(pruned: bool, slurm: dict[str, str], tmp_path: Path) -> None:
     path, records = tmp_path / "sweep", tmp_path / "records"
     records.mkdir()
     # Without strategy=ddp: Lightning takes it from the number of devices.
-    short = [
-        *QUICK[:-1],
-        "trainer.devices=2",
-        "hydra/launcher=submitit_slurm",
-        "hydra.launcher.gpus_per_node=null",
-    ]
-    command = ["-m", "latent_size=2,3", *short, f"hydra.sweep.dir={path}"]
+    command = ["-m", "latent_size=2,3", *QUICK[:-1], "trainer.devices=2", ON_SLURM, f"hydra.sweep.dir={path}"]
     if pruned:
         pytest.importorskip("optuna")
         pruner = [
@@ -101,10 +178,8 @@ def test_slurm_starts_the_ranks_of_a_job(pruned: bool, cluster: dict[str, str], 
         ]
         pruner += ["~hydra.sweeper.pruner.n_startup_trials", "hydra.sweeper.pruner.n_warmup_steps=0"]
         command += ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", *pruner]
-    done = run_train(*command, **cluster, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
-    log = (Path(cluster["FAKE_SLURM"]) / "log").read_text()
-    assert done.returncode == 0, done.stdout + done.stderr + log
-    assert "#SBATCH --ntasks-per-node=2" in script_of(cluster)
+    done = run_train(*command, **slurm, PYTHONPATH=PROBED, PROBE_RECORDS=str(records))
+    assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(file.read_text()) for file in records.iterdir()]
     jobs = folders_of(path)
     assert len(found) == 2 * len(jobs)
@@ -114,6 +189,78 @@ def test_slurm_starts_the_ranks_of_a_job(pruned: bool, cluster: dict[str, str], 
         assert ranks[0]["config"] == ranks[1]["config"]
         # The first rank's resolved config, which no other has written over.
         assert "${" not in (path / job / ".hydra" / "config.yaml").read_text()
-        assert ranks[0]["environment"]["SLURM_PROCID"] != ranks[1]["environment"]["SLURM_PROCID"]
         assert len(list((path / job / "wandb").glob("offline-run-*"))) == 1
         assert summary_of(path)[job]["status"] == ("pruned" if pruned else "done")
+
+
+def test_ranks_of_srun_agree_on_a_directory_and_a_batch_script_starts_its_own(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, TRAIN, *QUICK, "logger=csv", "trainer.devices=2"]
+
+    def submit(*line: str) -> tuple[Path, str]:
+        script = tmp_path / "job.sh"
+        script.write_text("#!/bin/bash\n" + " ".join(f"'{word}'" for word in line))
+        before = set(tmp_path.glob("runs/digits/*"))
+        output = tmp_path / "output"
+        output.unlink(missing_ok=True)
+        options = [f"--output={output}", f"--chdir={tmp_path}", "--wait", "--ntasks-per-node=2", "--export=ALL"]
+        ended = subprocess.run(
+            ["sbatch", *options, str(script)], env=user_environment(**slurm), check=False, timeout=300
+        )
+        assert ended.returncode == 0, output.read_text()
+        assert "srun" not in output.read_text()
+        (run,) = set(tmp_path.glob("runs/digits/*")) - before
+        return run, output.read_text()
+
+    by_srun, _ = submit("srun", *command)
+    by_lightning, _ = submit(*command)
+    stacked = [word for word in command if word != "trainer.devices=2"]
+    sweep, _ = submit(*stacked, "-m", "seed=0,1", "hydra/launcher=stacked")
+    assert timeless(by_srun) == timeless(by_lightning)
+    assert {row["status"] for row in summary_of(sweep).values()} == {"done"}
+
+
+def test_srun_with_too_many_tasks_says_what_to_type(slurm: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["srun", "-n2", sys.executable, TRAIN, *QUICK],
+        env=user_environment(**slurm),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if not line.startswith("srun: ")]
+    assert said == [
+        "error: trainer.devices=1: srun has started 2 processes on 1 node; type srun --ntasks-per-node=2 "
+        "python train.py trainer.devices=2 …, or without srun: python train.py trainer.devices=2 …"
+    ]
+
+
+def test_a_signal_long_before_training_queues_the_job_again(slurm: dict[str, str], tmp_path: Path) -> None:
+    script, output = tmp_path / "job.sh", tmp_path / "output"
+    command = [sys.executable, TRAIN, *QUICK, "logger=csv", f"hydra.run.dir={tmp_path}/run"]
+    script.write_text("#!/bin/bash\nexec srun " + " ".join(command))
+    options = ["--parsable", "--requeue", f"--output={output}", "--open-mode=append", f"--chdir={tmp_path}"]
+    job = ask(slurm | {"PYTHONPATH": os.environ["PYTHONPATH"]}, "sbatch", *options, str(script)).strip()
+
+    def field(name: str) -> str:
+        found = re.search(rf"\b{name}=(\S+)", ask(slurm, "scontrol", "show", "job", job))
+        return found[1] if found else ""
+
+    wait_for(lambda: ask(slurm, "squeue", "--noheader", "--steps", f"--jobs={job}"))
+    time.sleep(0.5)
+    ask(slurm, "scancel", "--signal=USR1", job)
+    wait_for(lambda: field("Restarts") == "1")
+    wait_for((tmp_path / "run" / "metrics.json").exists)
+
+
+def test_commands_on_a_login_node_do_not_speak_of_srun(slurm: dict[str, str], tmp_path: Path) -> None:
+    trained = run_train(*QUICK, f"hydra.run.dir={tmp_path}", **slurm)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    for module in ("evaluate", "sample"):
+        done = run_command("-m", f"vae.{module}", f"run={tmp_path}", **slurm)
+        assert done.returncode == 0, done.stderr
+        assert "srun" not in done.stdout + done.stderr

@@ -32,7 +32,7 @@ OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_ca
 
 
 def _is_first_rank() -> bool:
-    return os.environ.get("SLURM_PROCID", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "RANK", "LOCAL_RANK"))
 
 
 # They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
@@ -72,11 +72,11 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             try:
                 return task(config)
             except Interrupted as signal:
-                print(f"{signal.name}: stopped; {how_to_go_on(config)}", file=sys.stderr)
+                signal.say(how_to_go_on(config))
                 raise
             except Exception as error:
                 # Left to Hydra, this would print a second line, with the overrides.
-                raise SystemExit(_fail(error, config_name)) from error
+                raise SystemExit(fail(error, config_name)) from error
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
@@ -92,7 +92,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 with _exceptions_come_through():
                     return main()
             except Exception as error:
-                raise SystemExit(_fail(error, config_name)) from error
+                raise SystemExit(fail(error, config_name)) from error
 
         return run
 
@@ -115,7 +115,8 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _fail(error: Exception, config_name: str) -> int:
+def fail(error: Exception, config_name: str) -> int:
+    """Print the line of an error; the exit status."""
     print(error_line(error, sys.argv[1:], config_name), file=sys.stderr)
     return 1
 
@@ -180,14 +181,17 @@ def resume_arguments(argv: list[str]) -> list[str]:
     For a sweep's directory they are the arguments of the sweep, with the others in place of its own.
     """
     from vae.command.distributed import RERUN, saved_arguments
-    from vae.run.directory import RunDirectory
 
     given = {key: [a for a in argv[1:] if a.startswith(f"{key}=")] for key in ("resume", RERUN)}
     if given[RERUN]:
+        from vae.run.directory import RunDirectory  # not above: it needs torch, for which --help need not wait
+
         run = Path(given[RERUN][-1].removeprefix(f"{RERUN}="))
         return [argv[0], *saved_arguments(run, RunDirectory(run).config())]
     if not given["resume"] or given["resume"][-1] in ("resume=", "resume=null"):
         return argv
+    from vae.run.directory import RunDirectory
+
     run = Path(given["resume"][-1].removeprefix("resume="))
     others = one_word_flags([argument for argument in argv[1:] if argument not in given["resume"]])
     try:

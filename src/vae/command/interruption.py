@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -11,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
-"""Ctrl-C; what schedulers send before they kill; what SLURM sends with `--signal=USR1@…`."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+"""Ctrl-C; what schedulers and spot machines send before they kill; what SLURM sends with `--signal=USR1@…`; the
+terminal was closed."""
 
 GRACE = 5.0
 """Seconds for which further signals are ignored while the run ends."""
@@ -22,8 +24,16 @@ class Interrupted(SystemExit):
     """A signal ended the run. The exit status is 128 + the signal's number, as shells have it."""
 
     def __init__(self, signum: int):
-        super().__init__(128 + signum)
+        self.status = 128 + signum
+        super().__init__(self.status)
         self.name = signal.Signals(signum).name
+        self._said = False
+
+    def say(self, what_now: str) -> None:
+        """Print, once, which signal it was and what is left."""
+        if not self._said:
+            self._said = True
+            print(f"{self.name}: stopped; {what_now}", file=sys.stderr)
 
 
 @contextmanager
@@ -58,9 +68,22 @@ class _Handler:
         if time.monotonic() - self.raised < GRACE:
             return
         self.raised = time.monotonic()
-        if signal.Signals(signum).name == "SIGUSR1":
+        name = signal.Signals(signum).name
+        if name == "SIGUSR1":
             _requeue()
+        if name == "SIGHUP":
+            _let_go_of_the_terminal()
         raise Interrupted(signum)
+
+
+def _let_go_of_the_terminal() -> None:
+    """Print nowhere what was to be printed on a terminal that is no more: each such line would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        # Whether it is a terminal can no longer be asked of it.
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _requeue() -> None:

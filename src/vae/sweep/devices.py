@@ -57,11 +57,6 @@ def devices_per_node(devices: object, available: int) -> int:
     return int(str(devices)) if str(devices).isdigit() else max(available, 1)
 
 
-def started_by_scheduler() -> bool:
-    """Whether SLURM has already started a process for every device (`srun`)."""
-    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
-
-
 def check_devices(config: DictConfig) -> None:
     """Refuse a sweep that asks for GPUs which this machine does not have, before any job starts.
 

@@ -43,6 +43,7 @@ MANIFEST: dict[str, Any] = {
 """What may stand in sweep.json."""
 MOST = 1_000_000
 """Values in sweep.json."""
+ENDED: tuple[State, ...] = ("done", "failed", "pruned")
 
 
 class JobDirectory:
@@ -96,9 +97,9 @@ class JobDirectory:
         )
 
     def finish(self, state: State, reason: str | None = None) -> None:
-        """Record the end of an attempt; the seconds of several attempts add up."""
-        record = self.record()
-        seconds = record.get("seconds", 0) + time.time() - record["started"]
+        """Record the end of an attempt, or of a job that never began; the seconds of several attempts add up."""
+        record, now = self.record(), time.time()
+        seconds = record.get("seconds", 0) + now - record.get("started", now)
         self.update(state=state, reason=reason, seconds=round(seconds, 2))
 
     def metrics(self) -> dict[str, float | None]:
@@ -231,6 +232,11 @@ class SweepDirectory:
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
+
+    def holder(self) -> str | None:
+        """The process that is at work in this directory as its sweep; None if there is none."""
+        lock = self.path / LOCK
+        return lock.read_text(encoding="utf-8") if is_locked(lock) else None
 
     def write(self, jobs: Sequence[Job], **entries: Any) -> None:
         """Add jobs to sweep.json, and set entries of it. A job that is there already stays as first typed."""

@@ -15,12 +15,16 @@ from types import TracebackType
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from vae.command.distributed import ENDS_WITH, as_further_rank, end_when, rerun_arguments, started
 from vae.command.error_line import error_line
-from vae.sweep.devices import claim_gpus, started_by_scheduler, wanted_processes
+from vae.sweep.devices import claim_gpus, wanted_processes
 from vae.sweep.directory import JobDirectory, State, SweepDirectory
 from vae.training.collection import exempt_what_is_alive
 
 Task = Callable[[DictConfig], float | None]
+
+ENDS_WITH_THE_SWEEP = ("joblib", "submitit_local")
+"""Launchers whose processes would go on, with nobody to take what they find, when the sweep's was killed."""
 
 
 class JobError(Exception):
@@ -50,7 +54,9 @@ class RecordedTask:
         hydra = HydraConfig.get()
         launcher = hydra.runtime.choices.get("hydra/launcher")
         attempt = Attempt(hydra.runtime.output_dir, config, launcher, hydra.overrides.task)
-        if started_by_scheduler() and os.environ["SLURM_PROCID"] != "0":
+        if launcher in ENDS_WITH_THE_SWEEP:
+            _end_with(SweepDirectory(attempt.job.path.parent))
+        if (there := started()) and there.rank > 0:
             return self._follow(attempt)
         with output_to(attempt.job.log):
             try:
@@ -64,20 +70,29 @@ class RecordedTask:
         return attempt.result()
 
     def _train(self, attempt: "Attempt") -> None:
-        if wanted_processes(attempt.config) > 1 and not started_by_scheduler():
+        if wanted_processes(attempt.config) > 1 and not started():
             _train_apart(attempt)
         else:
             self.task(attempt.config)
 
     def _follow(self, attempt: "Attempt") -> float | None:
         """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
-        from vae.command.distributed import as_further_rank
-
         if attempt.job.state() == "done":
             return None
         attempt.prepare()
         with as_further_rank():
             return self.task(attempt.config)
+
+
+_ends_with: SweepDirectory | None = None
+
+
+def _end_with(sweep: SweepDirectory) -> None:
+    """End this process when the sweep's does, also by kill -9: a worker in between may not tell, or live on."""
+    global _ends_with
+    if _ends_with is None:
+        _ends_with, holder = sweep, sweep.holder()
+        end_when(lambda: holder is None or sweep.holder() != holder)
 
 
 class Attempt:
@@ -194,15 +209,17 @@ def _train_apart(attempt: Attempt) -> None:
     Lightning kills the process that started the ranks when one of them fails, and leaves a process group
     behind when none does: neither must happen to the process that runs the sweep.
     """
-    from vae.command.distributed import rerun_arguments
     from vae.run.directory import RunDirectory
 
     job = attempt.job
     RunDirectory(job.path).write_config(attempt.config)
     RunDirectory(job.path).write_arguments(attempt.overrides)
     command = [sys.executable, "-m", "vae.train", *rerun_arguments(job.path)]
+    environment = os.environ | {ENDS_WITH: str(os.getpid())}
     with job.log.open("a", encoding="utf-8") as log:
-        ended = subprocess.run(command, stdout=log, stderr=log, pass_fds=[attempt.lock], check=False)
+        ended = subprocess.run(
+            command, env=environment, stdout=log, stderr=log, pass_fds=[attempt.lock], check=False
+        )
     if ended.returncode != 0:
         log_text = job.log.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in log_text.splitlines() if line.startswith("error: ")]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -11,13 +12,17 @@ from omegaconf import DictConfig
 from vae.checks import ConfigError
 from vae.sweep.devices import gpu_count
 
-EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
-"""What to install for each."""
+PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
+"""Hydra's plugin of each."""
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit": "slurm"}
+"""What to install for each plugin."""
 ONE_BY_ONE = ("basic",)
 """They run jobs in the sweep's own process, and get one at a time: Hydra keeps each job's config (1,600 objects)
 until a launch ends."""
-LEAVES_NOTHING = ("joblib",)
+LEAVES_NOTHING = ("joblib", "submitit_slurm")
 """When they say that a worker has died, none of what they held runs any more; the others go on with it."""
+A_PROCESS_A_JOB = ("submitit_local", "submitit_slurm")
+"""The end of one job's process is nobody else's."""
 OUTLIVES_THE_SWEEP = ("submitit_slurm",)
 """Their jobs go on when the sweep is interrupted."""
 
@@ -29,15 +34,13 @@ def load_launcher(context: HydraContext, task_function: TaskFunction, config: Di
         ConfigError: its plugin is not installed.
     """
     name = config.hydra.runtime.choices.get("hydra/launcher")
-    try:
-        return Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=task_function, config=config
+    if (plugin := PLUGINS.get(name)) and find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+        raise ConfigError(
+            f"hydra/launcher={name}: its plugin is not installed; pip install -e '.[{EXTRAS[plugin]}]'"
         )
-    except (ImportError, RuntimeError) as error:
-        if "nknown plugin" not in str(error) and "PLUGIN INSTALLED" not in str(error):
-            raise
-        extra = f"; pip install -e '.[{EXTRAS[name]}]'" if name in EXTRAS else ""
-        raise ConfigError(f"hydra/launcher={name}: its plugin is not installed{extra}") from error
+    return Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=task_function, config=config
+    )
 
 
 def check_launcher(launcher: Launcher, config: DictConfig) -> None:
@@ -51,10 +54,20 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
     name, asked = config.hydra.runtime.choices.get("hydra/launcher"), config.hydra.launcher
     if name == "submitit_slurm" and shutil.which("srun") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
-    if name != "ray" or asked.ray.init.get("address") is not None or "RAY_ADDRESS" in os.environ:
+    if name != "ray" or _joins(asked.ray.init.get("address")):
         return
     for resource, there in (("num_cpus", os.cpu_count() or 1), ("num_gpus", gpu_count())):
         has, wanted = asked.ray.init.get(resource), asked.ray.remote.get(resource) or 0
         has = there if has is None else has
         if wanted > has:
             raise ConfigError(f"hydra.launcher.ray.remote.{resource}={wanted}: Ray has {has} on this machine")
+
+
+def ray_object_store(address: str | None) -> int | None:
+    """Bytes for the store of a Ray of this machine, the least that it takes; one that is joined has its own."""
+    return None if _joins(address) else 75 << 20
+
+
+def _joins(address: str | None) -> bool:
+    """Whether Ray will join a cluster that is there."""
+    return address not in (None, "local") or "RAY_ADDRESS" in os.environ

@@ -22,7 +22,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.checks import ConfigError, check_int
-from vae.run.directory import RunDirectory
 from vae.sweep.devices import cpu_count, gpu_count
 from vae.sweep.job import Attempt, RecordedTask, Task, give_back_memory, output_to
 
@@ -107,6 +106,10 @@ class StackedLauncher(Launcher):
 
     def _train_apart(self, shares: Sequence[Sequence[tuple[Path, DictConfig]]]) -> None:
         """Give each share of the jobs to a process of its own."""
+        from vae.run.directory import (
+            RunDirectory,  # here, as it needs torch, and Hydra imports this at every start
+        )
+
         on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count() > 0
         visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpu_count())))).split(",")
         threads = max(1, cpu_count() // len(shares))
@@ -220,6 +223,7 @@ def main(parent: int, task: str, given: Mapping[str, Any]) -> None:
     """A worker's part: train the jobs whose configs the launcher has saved, for as long as the launcher lives."""
     from vae.command.command import quiet_libraries
     from vae.command.distributed import end_with_parent
+    from vae.run.directory import RunDirectory
 
     quiet_libraries()
     end_with_parent(parent)

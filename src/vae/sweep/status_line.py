@@ -11,10 +11,8 @@ from typing import TextIO
 from vae.metric.definition import Scored
 from vae.progress import duration
 from vae.sweep.comparable import may_differ, scored_by
-from vae.sweep.directory import STATES, State, SweepDirectory
+from vae.sweep.directory import ENDED, STATES, State, SweepDirectory
 from vae.sweep.plan import Job
-
-ENDED = ("done", "failed", "pruned")
 
 
 class StatusLine:

@@ -14,13 +14,23 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from vae.checks import ConfigError
+from vae.command.distributed import started
+from vae.command.interruption import Interrupted
 from vae.command.override import override
 from vae.run.saved_config import CONFIG_DIR
 from vae.run.trust import remember_folders, typed_folders
 from vae.sweep.devices import check_devices
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import RecordedTask, give_back_everything
-from vae.sweep.launcher import LEAVES_NOTHING, ONE_BY_ONE, OUTLIVES_THE_SWEEP, check_launcher, load_launcher
+from vae.sweep.launcher import (
+    A_PROCESS_A_JOB,
+    LEAVES_NOTHING,
+    ONE_BY_ONE,
+    OUTLIVES_THE_SWEEP,
+    check_launcher,
+    load_launcher,
+)
 from vae.sweep.plan import Job, Plan, read_plan
 from vae.sweep.status_line import StatusLine, counted
 
@@ -43,7 +53,8 @@ class Sweep(Sweeper):
     def __init__(self, params: DictConfig | None = None, max_batch_size: int | None = None):
         self.max_batch_size = max_batch_size
         self.params = {str(key): value for key, value in (params or {}).items()}
-        self.interrupted = False
+        self.interrupted: int | None = None
+        """The exit status of what has interrupted the sweep."""
 
     @abstractmethod
     def read(self, overrides: Sequence[Override], varied: Collection[str]) -> Plan:
@@ -76,6 +87,11 @@ class Sweep(Sweeper):
             self.directory.check(identity)
             self._list(self.known_jobs(plan))
             return
+        if there := started():
+            raise ConfigError(
+                f"{there.by}: a sweep starts the ranks of its jobs itself: type python train.py -m … "
+                f"trainer.devices=… without {there.by}"
+            )
         check_devices(self.config)
         check_launcher(self.launcher, self.config)
         with self.directory.claim(identity):
@@ -90,17 +106,17 @@ class Sweep(Sweeper):
                 axes=plan.keys,
                 constants=list(plan.constants),
             )
-            started = time.monotonic()
+            begun = time.monotonic()
             try:
                 with StatusLine(self.directory, self.config.sweep_metric) as self.status_line:
                     self.run(plan, jobs)
-            except (KeyboardInterrupt, SystemExit):
+            except (KeyboardInterrupt, SystemExit) as error:
                 # Lightning turns Ctrl-C into an exit.
-                self.interrupted = True
+                self.interrupted = error.status if isinstance(error, Interrupted) else 130
                 self._stop_workers()
             finally:
                 give_back_everything()
-            self._close(time.monotonic() - started)
+            self._close(time.monotonic() - begun)
 
     def _list(self, jobs: Sequence[Job]) -> None:
         """What a dry run prints."""
@@ -114,7 +130,8 @@ class Sweep(Sweeper):
 
         A job whose process dies (killed for its memory, say) makes the launcher give up and may take others with
         it. Then what has not begun is launched again; and those that were interrupted one by one, so that
-        one which dies again has nobody else to blame, and has failed.
+        one which dies again has nobody else to blame, and has failed. Where each job has a process of its own,
+        that is clear anyway, and they are launched together.
         """
         left = [job for job in jobs if self.directory.job(job.name).state() not in ("done", "pruned")]
         self.status_line.expect(left)
@@ -130,10 +147,14 @@ class Sweep(Sweeper):
             states = self.directory.states(left)
             suspects += [job for job in left if states[job.name] == "interrupted"]
             left = [job for job in left if states[job.name] in ("waiting", "running")]
-        for job in suspects:
-            error = self._launch_once(plan, [job])
-            if error is not None:
-                self.directory.job(job.name).finish("failed", f"its process died ({type(error).__name__})")
+        innocent = self.launcher_name in A_PROCESS_A_JOB
+        for group in [suspects] if innocent and suspects else [[job] for job in suspects]:
+            error = self._launch_once(plan, group)
+            for job in group if error else ():
+                directory = self.directory.job(job.name)
+                if not innocent or directory.state() in ("interrupted", "waiting"):
+                    why = directory.record().get("reason") or type(error).__name__
+                    directory.finish("failed", f"its process died ({why})")
 
     def _attempts(self, jobs: Sequence[Job]) -> int:
         return sum(self.directory.job(job.name).record().get("attempts", 0) for job in jobs)
@@ -178,10 +199,10 @@ class Sweep(Sweeper):
         from vae.sweep.results import closing_lines
 
         write_report(self.directory.path)
-        lines, complete = closing_lines(self.directory, seconds, self.interrupted)
+        lines, complete = closing_lines(self.directory, seconds, self.interrupted is not None)
         print(lines, flush=True)
         if not complete:
-            sys.exit(130 if self.interrupted else 1)
+            sys.exit(self.interrupted or 1)
 
 
 class GridSweep(Sweep):

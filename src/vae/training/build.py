@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory
-from vae.command.ranks import EndTogether
+from vae.command.distributed import Started, is_child, started, what_to_type
+from vae.command.ranks import EndTogether, NoticeLostHosts
 from vae.data import ImageDataModule
 from vae.metric.evaluated_batch import Sizes
 from vae.model import LatentModel
@@ -174,25 +176,63 @@ def build_trainer(config: DictConfig) -> Trainer:
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
     _check_best(config)
-    precision = _precision(config)
+    options = _precision(config)
+    there = started()
+    if there is None:
+        # Otherwise any SLURM job, such as one process that asks for two GPUs, would be taken for ranks of srun's.
+        options["plugins"] = [*options.get("plugins", []), LightningEnvironment()]
+    _check_strategy(config)
     callbacks = present(_last_to_the_end(instantiate(config.callback, _convert_="all")))
     loggers = present(instantiate(config.logger))
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     try:
         trainer = instantiate(
-            config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar, **precision
+            config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar, **options
         )
     except Exception as error:
         cause = error.__cause__ or error
+        if there and "match" in str(cause):
+            raise _wrong_number(there, config) from error
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
             raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
         raise
+    if there and there.processes != trainer.num_devices * trainer.num_nodes:
+        raise _wrong_number(there, config)
     trainer.strategy.checkpoint_io = SealedCheckpoints()
     # Lightning's handler of SIGTERM (2.6) broadcasts from wherever it interrupts; ours ends the run.
     trainer._signal_connector.register_signal_handlers = lambda: None
     if trainer.world_size > 1:
         trainer.callbacks.insert(0, EndTogether())
+    if trainer.num_nodes > 1:
+        trainer.callbacks.insert(0, NoticeLostHosts())
     return trainer
+
+
+def _check_strategy(config: DictConfig) -> None:
+    """Refuse what splits a model over devices: checkpoints, averages and evaluation take it to be whole on each.
+
+    Raises:
+        ConfigError: another strategy, or several nodes whose ranks nobody has started.
+    """
+    strategy, nodes = config.trainer.strategy, config.trainer.get("num_nodes", 1)
+    if isinstance(strategy, str) and strategy != "auto" and not strategy.startswith("ddp"):
+        raise ConfigError(
+            f"trainer.strategy={strategy}: must be auto or ddp; FSDP and DeepSpeed are for models that do not fit "
+            "on one device (docs/sweeps.md)"
+        )
+    if nodes > 1 and started() is None and not is_child():
+        raise ConfigError(
+            f"trainer.num_nodes={nodes}: start the ranks on each node with torchrun, or all of them with srun "
+            "(docs/sweeps.md)"
+        )
+
+
+def _wrong_number(there: Started, config: DictConfig) -> ConfigError:
+    """For processes that somebody has started, and that are not as many as the trainer is to have."""
+    return ConfigError(
+        f"trainer.devices={config.trainer.devices}: {there.by} has started {there.processes} processes on "
+        f"{there.nodes} node{'s' if there.nodes > 1 else ''}; type {what_to_type(there)}"
+    )
 
 
 def _precision(config: DictConfig) -> dict[str, Any]:

@@ -54,7 +54,7 @@ function changed() {
   const counts = {};
   for (const row of data.rows) counts[row.status] = (counts[row.status] ?? 0) + 1;
   const page = document.getElementById("page");
-  page.append(make("h1", data.title), make("p", `${data.rows.length} jobs: ${Object.entries(counts).map(([kind, n]) => `${n} ${kind}`).join(", ")}`, { class: "soft" }));
+  page.append(make("h1", data.title), make("p", `${data.rows.length} jobs: ${Object.entries(counts).map(([kind, n]) => `${n} ${kind}`).join(", ")}${data.sampled ? `; curves and pictures of ${data.sampled} of them, the best among these` : ""}`, { class: "soft" }));
   page.append(remarks(data.best.map((one) => ({ kind: "good", text: `Best ${data.metric}${one.group ? ` of ${one.group}` : ""}, ${show(one.value, 5)}:`, command: one.command }))));
   if (groups.length > 1) {
     const words = "These jobs have likelihoods of different kinds, whose bounds do not compare: each kind has a best of its own.";

@@ -22,6 +22,8 @@ CURVE_POINTS = 120
 PICTURES = ("samples", "reconstructions")
 PICTURE_SIDE = 260
 """Pixels, at most, of a picture in the report; the run directories have the full ones."""
+SHOWN_JOBS = 300
+"""Of more jobs than this, curves and pictures are shown of so many: the best, and others evenly spread."""
 FULL_SIZE_JOBS = 60
 """With more jobs than this, pictures get smaller so that all together stay as large."""
 
@@ -37,9 +39,11 @@ def report_data(directory: SweepDirectory, table: pd.DataFrame) -> dict[str, Any
     names = measures(table, keys)
     jobs = {job.name: job for job in directory.jobs()}
     kinds = scored(directory, list(jobs.values()))
-    logged = {name: curve(directory.path / name / "metrics.csv") for name in jobs}
+    winning = winners(table, metric, kinds)
+    shown = sample(list(jobs), [row["job"] for _, row in winning])
+    logged = {name: curve(directory.path / name / "metrics.csv") for name in shown}
     every = {*names, *(name for each in logged.values() for name in each)}
-    side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(jobs), 1))))
+    side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(shown), 1))))
     return {
         "title": directory.path.name,
         "metric": metric,
@@ -60,11 +64,23 @@ def report_data(directory: SweepDirectory, table: pd.DataFrame) -> dict[str, Any
                 "value": float(row[metric]),
                 "command": reproduce(directory, jobs[row["job"]]),
             }
-            for group, row in winners(table, metric, kinds)
+            for group, row in winning
         ],
         "curves": logged,
-        "pictures": {name: pictures(directory.path / name / "images", side) for name in jobs},
+        "pictures": {name: pictures(directory.path / name / "images", side) for name in shown},
+        "sampled": len(shown) if len(shown) < len(jobs) else None,
     }
+
+
+def sample(names: Sequence[str], always: Sequence[str]) -> list[str]:
+    """At most `SHOWN_JOBS` of the names in their order: these always, and others at equal distances."""
+    if len(names) <= SHOWN_JOBS:
+        return list(names)
+    first = set(always[:SHOWN_JOBS])
+    others = [name for name in names if name not in first]
+    room = SHOWN_JOBS - len(first)
+    chosen = first | {others[place * len(others) // room] for place in range(room)}
+    return [name for name in names if name in chosen]
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
