@@ -1,1 +1,1 @@
-"""The networks in whose features images are compared."""
+"""The networks whose features are used to compare images."""

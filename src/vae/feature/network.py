@@ -1,4 +1,4 @@
-"""The networks in whose features images are compared, and where they come from."""
+"""The networks whose features are used to compare images, and where they come from."""
 
 from importlib import import_module
 from pathlib import Path
@@ -15,15 +15,15 @@ FEATURES = 64
 
 
 class MissingFeaturesError(ConfigError):
-    """The feature network is not there. The message says how to get it."""
+    """The error for a feature network that does not exist. The message says how to get it."""
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier; its 64 features before the last layer are what is compared.
+    """A small convolutional classifier. Images are compared by its 64 features before the last layer.
 
     Args:
         image_shape: (C, H, W).
-        classes: how many labels it tells apart.
+        classes: the number of labels that it distinguishes.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int):
@@ -48,16 +48,16 @@ class Classifier(nn.Module):
         return FEATURES
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
-        """The features of images."""
+        """Return the features of images."""
         return self.layers(x)
 
     def logits(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
-        """The unnormalised log-probabilities of the labels."""
+        """Return the unnormalised log-probabilities of the labels."""
         return self.output(self(x))
 
 
 class Inception(nn.Module):
-    """Inception v3 as FID has it, through torchmetrics: 2,048 features of the last pooling layer.
+    """Inception v3 as FID uses it, through torchmetrics: 2,048 features of the last pooling layer.
 
     Args:
         weights: torch-fidelity's file of weights.
@@ -82,29 +82,29 @@ class Inception(nn.Module):
             ) from error
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
-        """The features of images; grey ones are taken as colour, bytes as in the original."""
+        """Return the features of images. Grey images are taken as colour, bytes as in the original."""
         colour = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
         return self.network((colour * 255).round().to(torch.uint8))
 
 
 def _check_weights(path: Path) -> None:
-    """Refuse what is not just tensors: torch-fidelity itself would unpickle anything."""
+    """Refuse a file that holds more than tensors, because torch-fidelity would unpickle anything."""
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what unpickling damaged bytes raises is of any type
+    except Exception as error:  # unpickling damaged bytes can raise any type
         raise ConfigError(f"features=inception: {path} is no file of weights, or a damaged one") from error
 
 
 class OwnFeatures(nn.Module):
-    """A network of the user's, named by its import path.
+    """A user's own network, given by its import path.
 
     Args:
-        path: `<module>:<name>`, where the name is that of a function or class that takes no arguments and gives a
-            module (B, C, H, W) in [0, 1] → (B, F).
+        path: `<module>:<name>`, where the name is that of a function or class that takes no arguments and returns
+            a module (B, C, H, W) in [0, 1] → (B, F).
         image_shape: (C, H, W).
 
     Raises:
-        ConfigError: there is no such thing, or it does not give (B, F).
+        ConfigError: the name does not exist, or its module does not return (B, F).
     """
 
     def __init__(self, path: str, image_shape: tuple[int, int, int]):
@@ -123,24 +123,26 @@ class OwnFeatures(nn.Module):
         self.features = given.shape[1]
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
-        """The features of images."""
+        """Return the features of images."""
         return self.network(x)
 
 
 def load_features(
     features: str | None, weights: str, data_name: str, image_shape: tuple[int, int, int]
 ) -> tuple[nn.Module, str]:
-    """A feature network, images → features with the attribute `features`, and its name for the numbers.
+    """Return a feature network and its name for the numbers.
+
+    The network maps images to features and has the attribute `features`.
 
     Args:
-        features: `inception`, the path of a file that `python -m vae.features` wrote, or `<module>:<name>` of a
-            network of one's own; None for the file that `python -m vae.features` writes for this data set.
+        features: `inception`, the path of a file that `python -m vae.features` wrote, or `<module>:<name>` of the
+            user's own network; None for the file that `python -m vae.features` writes for this data set.
         weights: the folder for weights, `paths.weights`.
-        data_name: of the images, for the default file.
+        data_name: the name of the images' data set, for the default file.
         image_shape: (C, H, W).
 
     Raises:
-        MissingFeaturesError: it is not there.
+        MissingFeaturesError: the network does not exist.
         ConfigError: the file is something else, or is for images of another size.
     """
     if features == "inception":
@@ -166,12 +168,12 @@ def load_features(
 
 
 def features_file(weights: str, data_name: str) -> Path:
-    """Where `python -m vae.features` writes."""
+    """Return the path of the file that `python -m vae.features` writes."""
     return Path(weights) / f"{FILE_PREFIX}{data_name}.pt"
 
 
 def save_classifier(network: Classifier, path: Path) -> None:
-    """Write the weights with the sizes that they need."""
+    """Write the weights and the sizes that they need."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = {"image_shape": list(network.image_shape), "classes": network.classes}
     torch.save({**sizes, "state_dict": network.state_dict()}, path)
@@ -188,6 +190,6 @@ def load_classifier(path: Path) -> Classifier:
         channels, height, width = saved["image_shape"]
         network = Classifier((channels, height, width), saved["classes"])
         network.load_state_dict(saved["state_dict"])
-    except Exception as error:  # what unpickling damaged bytes raises is of any type
+    except Exception as error:  # unpickling damaged bytes can raise any type
         raise ConfigError(f"features={path}: is no file that `python -m vae.features` wrote") from error
     return network.eval().requires_grad_(False)

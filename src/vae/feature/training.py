@@ -1,4 +1,4 @@
-"""Training of the classifier whose features serve for comparing images."""
+"""The training of the classifier whose features are used to compare images."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -18,12 +18,12 @@ BATCH = 128
 
 
 def train_classifier(data: ImageDataModule, steps: int, lr: float, seed: int) -> Classifier:
-    """A classifier of the training images, by Adam with a learning rate that falls to zero.
+    """Train a classifier on the training images, by Adam with a learning rate that falls to zero.
 
-    It tells their labels apart or, where they have attributes in place of labels (CelebA), which they have.
+    It learns their labels. If they have attributes and no labels (CelebA), it learns the attributes.
 
     Raises:
-        ConfigError: the images have neither.
+        ConfigError: the images have neither labels nor attributes.
     """
     training = data.subsets["train"]
     targets = _targets(data, "train")
@@ -49,7 +49,10 @@ def train_classifier(data: ImageDataModule, steps: int, lr: float, seed: int) ->
 
 
 def _targets(data: ImageDataModule, split: str) -> Int64[Tensor, " N"] | Bool[Tensor, "N A"]:
-    """The labels of a split's images, or their attributes where all labels of the training images are alike."""
+    """Return the labels of a split's images.
+
+    If all labels of the training images are the same, return the attributes instead.
+    """
     subset = data.subsets["train"]
     labels = subset.source.labels[subset.members]
     if labels.min() < labels.max():
@@ -69,7 +72,7 @@ def _outputs(targets: Int64[Tensor, " N"] | Bool[Tensor, "N A"]) -> int:
 
 
 def _draws(size: int, seed: int) -> Iterator[Draw]:
-    """Shuffled batches, epoch after epoch."""
+    """Yield shuffled batches, epoch after epoch."""
     batches = TrainBatches(size, BATCH, seed)
     for epoch in count():
         batches.set_epoch(epoch)
@@ -78,7 +81,10 @@ def _draws(size: int, seed: int) -> Iterator[Draw]:
 
 @torch.no_grad()
 def accuracy(network: Classifier, data: ImageDataModule) -> tuple[float, str]:
-    """The share of right answers on the test images, and of what: of the images, or of their attributes."""
+    """Return the share of correct answers on the test images, and a text that says what the share is of.
+
+    It is a share of the images, or of their attributes.
+    """
     test, targets = data.subsets["test"], _targets(data, "test")
     of_attributes, right = targets.dtype == torch.bool, 0
     for positions in torch.arange(len(test)).split(1000):

@@ -1,1 +1,1 @@
-"""What `load_model` gives."""
+"""Trained models, as `load_model` returns them."""

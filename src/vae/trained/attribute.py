@@ -1,4 +1,4 @@
-"""Latent arithmetic: moving images along what sets those with an attribute apart from those without."""
+"""Latent arithmetic: moving images along the difference between those with an attribute and those without."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,14 +14,14 @@ from vae.progress import through
 def direction(
     model: LatentModel, data: ImageDataModule, attribute: str, split: str = "train", limit: int = 20_000
 ) -> Float[Tensor, " D"]:
-    """mean of E[z|x] over images with the attribute, minus the mean over those without.
+    """Return the mean of E[z|x] over images with the attribute, minus the mean over images without it.
 
     Args:
         model: the model.
-        data: a set with attributes, set up.
-        attribute: one of their names.
-        split: which images to use.
-        limit: how many of them at most.
+        data: a data set with attributes, set up.
+        attribute: the name of one of them.
+        split: the split whose images are used.
+        limit: the largest number of images used.
 
     Raises:
         ConfigError: the set has no such attribute, or all or none of the images have it.
@@ -38,12 +38,12 @@ def direction(
 
 
 def difference_of_means(z: Float[Tensor, "N D"], has_it: Bool[Tensor, " N"]) -> Float[Tensor, " D"]:
-    """The mean of the rows that have it minus the mean of those that have not."""
+    """Return the mean of the rows that have the attribute minus the mean of those that do not."""
     return z[has_it.to(z.device)].mean(0) - z[~has_it.to(z.device)].mean(0)
 
 
 @torch.no_grad()
 def latents(model: LatentModel, data: ImageDataModule, split: str, count: int) -> Float[Tensor, "N D"]:
-    """E[z|x] of the first `count` images of a split, a batch at a time."""
+    """Return E[z|x] of the first `count` images of a split, computed batch by batch."""
     batches = through(data.batches(split, count), "encoding", -(-count // 512))
     return torch.cat([model.encode(x.to(model.device)).mean for x in batches])

@@ -1,4 +1,7 @@
-"""Images as people have them (arrays, PIL images, bytes or floats, one or many) → x as the model takes it."""
+"""Images in any usual form, converted to x as the model takes it.
+
+The forms are arrays, tensors and PIL images, of bytes or floats, one or many.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,16 +22,16 @@ Images = Any
 def as_tensor(
     images: Images, image_shape: tuple[int, int, int], background: tuple[int, int, int] = WHITE
 ) -> UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]:
-    """One image or many as a batch, in bytes or as floats in [0, 1], whichever they were.
+    """Return one image or many as a batch, in bytes or as floats in [0, 1], as they were given.
 
     Args:
         images: a single image is taken as a batch of one. Without a channel axis it is grey; NumPy arrays and
             tensors may have their channels first or last.
         image_shape: (C, H, W), what the model takes.
-        background: the colour behind what is transparent in a PIL image.
+        background: the colour behind transparent parts of a PIL image.
 
     Raises:
-        ConfigError: another size, number of channels, type or range.
+        ConfigError: the images have another size, number of channels, type or range.
     """
     if isinstance(images, Sequence) and not isinstance(images, str):
         if not images:
@@ -43,16 +46,16 @@ def as_tensor(
 def _to_tensor(images: Images, channels: int, background: tuple[int, int, int]) -> Tensor:
     if isinstance(images, Image.Image):
         if images.width * images.height > MAX_PIXELS:
-            # Of one that was opened only the header has been read.
+            # So far, only the header of an opened image has been read.
             raise ConfigError(f"images: {images.width}×{images.height} pixels, more than {MAX_PIXELS:,}")
-        # One of a palette, of 1 or 16 bits, or with transparency is what it shows.
+        # An image with a palette, with 1 or 16 bits or with transparency is converted to what it shows.
         try:
             shown = to_rgb(images, background)
         except BadImageError as error:
             raise ConfigError(f"images: {error}") from error
         return torch.from_numpy(np.array(shown.convert("L") if channels == 1 else shown))
     if isinstance(images, np.ndarray):
-        # A copy, which can be written to, in this machine's order of bytes.
+        # A writable copy, in this machine's byte order.
         values = np.array(images, dtype=images.dtype.newbyteorder("="), order="C")
         try:
             return torch.from_numpy(values)
@@ -68,7 +71,7 @@ def _to_tensor(images: Images, channels: int, background: tuple[int, int, int]) 
 
 
 def _channels_first(images: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """(B, C, H, W), from whichever layout has the sizes that the model takes."""
+    """Return images as (B, C, H, W), from the layout whose sizes are those that the model takes."""
     channels, height, width = image_shape
     shape = tuple(images.shape)
     if channels == 1 and shape[-2:] == (height, width) and len(shape) in (2, 3):

@@ -1,4 +1,4 @@
-"""From a run's directory to its trained model."""
+"""Loading of a trained model from a run's directory."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,11 +18,11 @@ from vae.training.build import build_model
 
 
 def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
-    """The data config of a run, with its images and cache in other folders where `paths` names some.
+    """Return the data config of a run, with other folders for its images and cache if `paths` names some.
 
     Args:
         config: the run's config.
-        paths: `data` and `cache`, null for where they were.
+        paths: `data` and `cache`, null to keep the run's own folder.
     """
     moved = config.data.copy()
     for key, value in moved.items():
@@ -33,23 +33,23 @@ def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
 
 
 def run_data(config: DictConfig, paths: DictConfig) -> ImageDataModule:
-    """The data module of a run, see `data_config`."""
+    """Return the data module of a run, see `data_config`."""
     return instantiate(data_config(config, paths))
 
 
 def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] = ()) -> TrainedModel:
-    """The trained model of a run directory, in evaluation mode on the CPU.
+    """Return the trained model of a run directory, in evaluation mode on the CPU.
 
-    Nothing of what a stranger's run holds is run: its config is data, and may name only this project's classes.
+    No code from a stranger's run is executed: its config is data, and may name only this project's classes.
 
     Args:
         run: the run's directory.
         checkpoint: `best` (by val/elbo) or `last`.
-        trust: packages whose classes the run may name, too, and whose code runs if it does.
+        trust: packages whose classes the run may name too. If it does, their code is executed.
 
     Raises:
-        ConfigError: this is no run directory, it has no such checkpoint, the two do not fit, or it needs a package
-            that is not trusted.
+        ConfigError: this is no run directory, it has no such checkpoint, the two do not match, or it needs a
+            package that is not trusted.
     """
     with trusting(trust):
         directory = RunDirectory(run)
@@ -62,10 +62,10 @@ def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] =
 
 
 def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Load those weights of a checkpoint whose names begin with `prefix`.
+    """Load the weights of a checkpoint whose names begin with `prefix`.
 
     Raises:
-        ConfigError: the file is damaged, is of another architecture, or holds NaN.
+        ConfigError: the file is damaged, belongs to another architecture, or holds NaN or infinite numbers.
     """
     state = read_checkpoint(path)["state_dict"]
     state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The training images that are nearest to given ones."""
+"""The training images that are nearest to given images."""
 
 import torch
 from jaxtyping import Float
@@ -12,13 +12,15 @@ from vae.progress import through
 def nearest(
     images: Float[Tensor, "N C H W"], data: ImageDataModule, neighbors: int, batch_size: int = 2000
 ) -> tuple[Float[Tensor, "N k C H W"], Float[Tensor, "N k"]]:
-    """The `neighbors` training images with the smallest root mean squared difference in x, and that difference.
+    """Return the training images nearest to each image, and their distances.
+
+    The distance is the root mean squared difference in x.
 
     Args:
-        images: what to compare with, in [0, 1].
-        data: the data module, set up; a batch of its images is compared at a time.
-        neighbors: how many for each image, the nearest first.
-        batch_size: images that are compared at a time.
+        images: the images to compare, in [0, 1].
+        data: the data module, set up.
+        neighbors: the number of training images for each image, the nearest first.
+        batch_size: the number of training images that are compared at the same time.
     """
     flat = images.detach().cpu().clamp(0, 1).flatten(1)
     size = len(data.subsets["train"])
@@ -35,7 +37,10 @@ def nearest(
 def _gather(
     kept: Float[Tensor, "N j C H W"], x: Float[Tensor, "B C H W"], order: Tensor
 ) -> Float[Tensor, "N k C H W"]:
-    """The images of this order: first come those that each row has kept, then the batch's."""
+    """Return the images that `order` points to.
+
+    The places in `order` count first the images that each row has kept, then those of the batch.
+    """
     rows = []
     for own, places in zip(kept, order, strict=True):
         rows.append(torch.stack([own[p] if p < len(own) else x[p - len(own)] for p in places.tolist()]))
