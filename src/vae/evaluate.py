@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @command("evaluate")
 def evaluate(config: "DictConfig") -> None:
-    """Evaluate each run, write evaluation.json and evaluation.html into it, and print one table of all."""
+    """Evaluate each run, write evaluation.json and evaluation.html into it, and print one table of all runs."""
     from omegaconf import OmegaConf
 
     from vae.checks import ConfigError
@@ -44,7 +44,7 @@ def evaluate(config: "DictConfig") -> None:
 
 
 def main() -> None:
-    """The command, whose paths need no quotes of Hydra's."""
+    """Run the command. Paths on its command line need no extra quotes for Hydra."""
     sys.argv = quote_argument(sys.argv, "run")
     evaluate()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @command("reproduce")
 def main(config: "DictConfig") -> None:
-    """Train what is not done, measure what is not measured, and write ours beside the published numbers."""
+    """Train and measure what is not done yet, and write our numbers beside the published ones."""
     from pathlib import Path
 
     from omegaconf import OmegaConf
@@ -32,7 +32,7 @@ def main(config: "DictConfig") -> None:
     if not (folder / "sweep.json").is_file() or status == 130:
         raise SystemExit(status)
     failed = evaluate_cells(table, folder, config.evaluate)
-    # Where the files are changes no number.
+    # The folders of the files do not change the numbers.
     said = [argument for argument in sys.argv[1:] if not argument.startswith(("folder=", "results="))]
     found = compare(table, folder, seeds, shlex.join(["python", "-m", "vae.reproduce", *said]))
     page = Path(config.results) / f"{table.stem}.md"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @command("sample")
 def sample(config: "DictConfig") -> None:
-    """Draw the pictures that are asked for, and print where they are."""
+    """Draw the requested pictures, and print their paths."""
     from vae.generation.gallery import Gallery
 
     for path in Gallery(config).draw():
@@ -19,7 +19,7 @@ def sample(config: "DictConfig") -> None:
 
 
 def main() -> None:
-    """The command, whose paths need no quotes of Hydra's."""
+    """Run the command. Paths on its command line need no extra quotes for Hydra."""
     sys.argv = quote_argument(quote_argument(sys.argv, "run"), "images")
     sample()
 

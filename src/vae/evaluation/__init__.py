@@ -1,1 +1,1 @@
-"""Measuring a trained run, and telling what was measured."""
+"""The evaluation of a trained run, and the presentation of its results."""

@@ -1,4 +1,4 @@
-"""What a model costs: size, work, speed and memory."""
+"""The cost of a model: size, work, speed and memory."""
 
 import resource
 import sys
@@ -13,14 +13,19 @@ from vae.callback.model_summary import flops
 from vae.model import LatentModel
 
 SECONDS = 0.5
-"""How long the speed is measured."""
+"""The number of seconds for which the speed is measured."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: numbers that were trained. flops_per_image: of one reconstruction, see
-    `vae.callback.model_summary.flops`. images_per_second: reconstructed here, on `device`, in batches.
-    peak_memory_mib: of the device, or of the whole process where that is the CPU.
+    """The cost of a model.
+
+    Attributes:
+        parameters: the count of trained numbers.
+        flops_per_image: FLOPs of one reconstruction, see `vae.callback.model_summary.flops`.
+        images_per_second: images reconstructed per second on `device`, in batches.
+        peak_memory_mib: of the device, or of the whole process if the device is the CPU.
+        device: the device on which the cost was measured.
     """
 
     parameters: int
@@ -32,7 +37,7 @@ class Cost:
 
 @torch.no_grad()
 def measure_cost(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Cost:
-    """Measure with images x, which are on the model's device."""
+    """Measure the cost with images x, which are on the model's device."""
     return Cost(
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         flops_per_image=flops(model),
@@ -43,7 +48,7 @@ def measure_cost(model: LatentModel, x: Float[Tensor, "B C H W"]) -> Cost:
 
 
 def _speed(model: LatentModel, x: Float[Tensor, "B C H W"]) -> float:
-    """Images reconstructed per second, after a first time that does not count."""
+    """Return the number of images reconstructed per second, after one reconstruction that is not counted."""
     model.reconstruct(x)
     images, started = 0, _now(x.device)
     while _now(x.device) - started < SECONDS:
@@ -61,5 +66,5 @@ def _now(device: torch.device) -> float:
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # In KiB, but on macOS in bytes.
+    # The value is in KiB, but in bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,4 +1,4 @@
-"""How an evaluation is told: in a table on the terminal, in files beside the run, and in its W&B run."""
+"""The presentation of an evaluation: a table on the terminal, files in the run's directory, and its W&B run."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ COST = {
 
 
 class Group:
-    """Results side by side, and those measures that compare among them.
+    """Results side by side, with the measures that are comparable among them.
 
     Args:
-        title: what they have in common.
+        title: what the results have in common.
         results: the results.
         measures: the names of the numbers, without the split.
-        cost: whether what the models cost is told, too.
+        cost: whether to show what the models cost, too.
     """
 
     def __init__(self, title: str, results: Sequence[Result], measures: Sequence[str], cost: bool):
@@ -42,7 +42,7 @@ class Group:
         self.costs = list(COST) if cost else []
 
     def rows(self) -> Iterator[tuple[str, list[str], str, str]]:
-        """Of each measure the name, its number of each result, the unit and what it is."""
+        """Yield, for each measure, its name, its number in each result, its unit and its meaning."""
         for name in self.measures:
             unit, meaning, better, _ = definition(name)
             cells = [shown(result, name) for result in self.results]
@@ -54,10 +54,11 @@ class Group:
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """The results in groups of which the measures compare.
+    """Return the results in groups with comparable measures.
 
-    With the same images and the same kind of likelihood all do. With likelihoods of different kinds, the measures
-    that are not in the nats of one of them come first, for all runs of the same images, and then those that are.
+    Results with the same images and the same kind of likelihood form one group with all measures. If the kinds of
+    the likelihoods differ, all runs of the same images form a group with the measures that do not depend on the
+    kind. After it comes a group for each kind, with the measures in nats of that likelihood.
     """
     kinds = list(dict.fromkeys(result.scored for result in results))
     if len(kinds) == 1:
@@ -76,7 +77,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
 
 
 def table(group: Group, title: str | None = None) -> Table:
-    """A row for each measure, a column for each run."""
+    """Return a table with a row for each measure and a column for each run."""
     drawn = Table(title=title)
     drawn.add_column("measure")
     drawn.add_column("unit", style="dim")
@@ -89,8 +90,8 @@ def table(group: Group, title: str | None = None) -> Table:
 
 
 def print_report(results: Sequence[Result]) -> None:
-    """Print a table of each group, and below it the notes."""
-    # Rich would cut a table that is read by a program, not by a person, at 80 columns.
+    """Print a table of each group, and the notes below it."""
+    # If the output goes to a program and not to a terminal, Rich would cut the table at 80 columns.
     wide = None if Console().is_terminal else max(100, 40 + 24 * len(results))
     console = Console(width=wide, markup=False)
     parts = groups(results)
@@ -106,12 +107,12 @@ def print_report(results: Sequence[Result]) -> None:
 
 
 def describe(result: Result) -> str:
-    """What was evaluated."""
+    """Return a text on what was evaluated."""
     return f"{result.data}, {result.split}, {result.images:,} images, checkpoint {result.checkpoint}"
 
 
 def joint_notes(results: Sequence[Result]) -> Iterator[str]:
-    """What a reader must know who compares the runs."""
+    """Yield what a reader who compares the runs must know."""
     if len({result.scored for result in results}) > 1:
         yield "these runs have different images or kinds of likelihood, whose bounds do not compare: so the groups"
     draws = sorted({k for result in results if (k := result.number("nll_k")) is not None})
@@ -120,7 +121,10 @@ def joint_notes(results: Sequence[Result]) -> Iterator[str]:
 
 
 def measures(results: Sequence[Result]) -> list[str]:
-    """The names of all numbers, without the split, in the order of the definitions; standard errors go beside."""
+    """Return the names of all numbers, without the split, in the order of the definitions.
+
+    Standard errors are left out, because they are shown beside their numbers.
+    """
     beside = {"mutual_information_exact", "loss", *STDERR.values()}
     names = {name.partition("/")[2] for result in results for name in result.metrics} - beside
     kid_errors = {name for name in names if name.startswith("kid_") and name.endswith("_stderr")}
@@ -128,7 +132,7 @@ def measures(results: Sequence[Result]) -> list[str]:
 
 
 def shown(result: Result, measure: str) -> str:
-    """A number with its standard error."""
+    """Return a number with its standard error."""
     value = result.number(measure)
     if value is None:
         return "–"
@@ -141,13 +145,13 @@ def shown(result: Result, measure: str) -> str:
 
 
 def short_names(results: Sequence[Result]) -> list[str]:
-    """The last part of each run's path, or the whole paths where these are not told apart by it."""
+    """Return the last part of each run's path, or the whole paths if some last parts are the same."""
     names = [Path(result.run).name for result in results]
     return names if len(set(names)) == len(names) else [result.run for result in results]
 
 
 def html(results: Sequence[Result]) -> str:
-    """A page of one or more results, in one file that needs no other."""
+    """Return a page of one or more results, in one file that needs no other file."""
     title = f"Evaluation of {results[0].run}" if len(results) == 1 else f"Evaluation of {len(results)} runs"
     names = short_names(results)
     named = list(zip(names, results, strict=True))
@@ -170,10 +174,10 @@ def html(results: Sequence[Result]) -> str:
 
 
 def save(result: Result, config: DictConfig) -> Path:
-    """Write evaluation.json and evaluation.html into the run's directory, and add the numbers to its W&B run.
+    """Write evaluation.json and evaluation.html, add the numbers to the W&B run, and return the page's path.
 
-    The names have the split after them where it is not the test split, so that one does not overwrite another.
-    Returns the page.
+    The files are in the run's directory. If the split is not the test split, their names also have the split, so
+    that one evaluation does not overwrite another.
     """
     stem = "evaluation" if result.split == "test" else f"evaluation_{result.split}"
     if config.get("data") is not None:
@@ -187,7 +191,10 @@ def save(result: Result, config: DictConfig) -> Path:
 
 
 def save_comparison(results: Sequence[Result]) -> list[Path]:
-    """For several runs: one page of all, comparison.html in the folder that holds them."""
+    """Write one page for several runs: comparison.html, in the folder that contains them.
+
+    For a single run, write nothing.
+    """
     if len(results) < 2:
         return []
     page = Path(os.path.commonpath([Path(result.run).absolute() for result in results])) / "comparison.html"
@@ -196,9 +203,9 @@ def save_comparison(results: Sequence[Result]) -> list[Path]:
 
 
 def add_to_wandb(result: Result, prefix: str) -> None:
-    """Add the numbers to the summary of the run's W&B run, online or offline as the run was.
+    """Add the numbers to the summary of the run's W&B run, online or offline like the run.
 
-    Offline this makes a further folder of the same id below the run's wandb/, which `wandb sync` joins.
+    An offline run gets another folder with the same id below its wandb/. `wandb sync` joins the two.
     """
     settings = (RunDirectory(result.run).config().get("logger") or {}).get("wandb")
     if settings is None:

@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""The result of an evaluation."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +10,16 @@ NOTHING = Scored("", "")
 
 @dataclass
 class Result:
-    """All about one evaluated run; `evaluation.json` holds just this.
+    """The complete result of one evaluated run, as in `evaluation.json`.
 
-    run: its directory. checkpoint, split, data, images, seed: what was evaluated. metrics: the numbers, by the
-    names of the logs. per_latent: lists of D numbers. cost: see `vae.evaluation.cost`. notes: what the reader must
-    know. scored: the images and the kind of the likelihood, see `vae.metric.definition.Scored`.
+    Attributes:
+        run: the run's directory.
+        checkpoint, split, data, images, seed: what was evaluated.
+        metrics: the numbers, with the names that the logs use.
+        per_latent: lists of D numbers.
+        cost: see `vae.evaluation.cost`.
+        notes: what the reader must know.
+        scored: the images and the kind of the likelihood, see `vae.metric.definition.Scored`.
     """
 
     run: str
@@ -30,5 +35,5 @@ class Result:
     scored: Scored = NOTHING
 
     def number(self, name: str) -> float | None:
-        """One of the numbers, without the split in its name."""
+        """Return one of the numbers. `name` is its name without the split."""
         return self.metrics.get(f"{self.split}/{name}")

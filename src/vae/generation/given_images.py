@@ -1,4 +1,4 @@
-"""Image files of the user's, prepared as the images that a model was trained on."""
+"""The user's own image files, prepared like the images that a model was trained on."""
 
 import glob
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from vae.data.encoded_images import EncodedImages
 
 
 def read_images(patterns: Sequence[str], data: ImageDataModule) -> list[Any]:
-    """The images of these files or globs, cropped and resized as `data` does with its own files.
+    """Return the images of these files or globs, cropped and resized as `data` does with its own files.
 
-    A set that does not come from image files (digits, MNIST) resizes nothing: there the size must be right.
+    A data set that does not come from image files (digits, MNIST) resizes nothing, so the size must match.
 
     Raises:
-        ConfigError: there is no such file, or it is no image that can be used.
+        ConfigError: there is no such file, or it is not an image that can be used.
     """
     paths = [path for pattern in patterns for path in _matches(pattern)]
     return [_read(path, data) for path in paths]

@@ -1,1 +1,1 @@
-"""Published tables: what they hold, the runs of their cells, and ours beside theirs."""
+"""Published tables: their contents, the runs for their cells, and our numbers beside theirs."""

@@ -1,4 +1,4 @@
-"""The runs of a table: trained as one sweep, then measured, each once."""
+"""The runs of a table: trained as one sweep, then measured once each."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ EVALUATED = "evaluated.json"
 
 
 def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[str]) -> int:
-    """Train what is not done yet, by train.py itself; its exit status."""
+    """Train the cells that are not done yet, with train.py, and return its exit status."""
     jobs = ",".join(f'"{job}"' for job in table.jobs(seeds))
     command = [
         *(sys.executable, "-m", "vae.train", "-m"),
@@ -26,18 +26,21 @@ def train_cells(table: Table, seeds: list[int], folder: Path, further: Sequence[
 
 
 def run_program(command: Sequence[str]) -> int:
-    """The exit status of a further command."""
+    """Run a command and return its exit status."""
     return subprocess.run(command, check=False).returncode
 
 
 def done_jobs(folder: Path) -> list[JobDirectory]:
-    """The runs that completed."""
+    """Return the runs that completed."""
     sweep = SweepDirectory(folder)
     return [job for each in sweep.jobs() if (job := sweep.job(each.name)).state() == "done"]
 
 
 def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[str]:
-    """Measure each completed run on the test images, once, by vae.evaluate; the runs for which that failed."""
+    """Measure each completed run on the test images, once, with vae.evaluate.
+
+    Returns the names of the runs whose evaluation failed.
+    """
     arguments = [*table.evaluate, *further]
     if table.features:
         weights = folder / ".weights"

@@ -1,4 +1,4 @@
-"""Ours beside the published numbers: results/<table>.json and the same as Markdown."""
+"""Our numbers beside the published ones: results/<table>.json and the same as Markdown."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ Found = dict[str, Any]
 
 
 def compare(table: Table, folder: Path, seeds: list[int], command: str) -> Found:
-    """All that results/<table>.json holds: every row, and of it every seed, failed ones too."""
+    """Return the contents of results/<table>.json: every row with every seed, including failed ones."""
     rows = [_row(table, row, folder, seeds) for row in table.rows]
     return {
         "table": table.name,
@@ -46,7 +46,7 @@ def _row(table: Table, row: Row, folder: Path, seeds: list[int]) -> Found:
 
 
 def _run(job: JobDirectory, table: Table, row: Row) -> Found:
-    """One seed: its numbers and where they come from, or what became of it."""
+    """Return the numbers of one seed and where they come from, or the state of its run."""
     state, evaluation = job.state(), read_json(job.path / "evaluation.json")
     if state != "done" or evaluation is None:
         return {"state": state if state != "done" else "not evaluated", "reason": job.record().get("reason")}
@@ -66,14 +66,14 @@ def _run(job: JobDirectory, table: Table, row: Row) -> Found:
 
 
 def _nll_at(measured: dict[str, float]) -> dict[str, float]:
-    """The estimate by its number of draws, up to all of them."""
+    """Return the estimates by their number of draws, up to all draws."""
     start = "test/nll_at_"
     at = {name.removeprefix(start): value for name, value in measured.items() if name.startswith(start)}
     return at | {str(round(measured["test/nll_k"])): measured["test/nll"]} if at else {}
 
 
 def markdown(found: Found) -> str:
-    """The comparison as a page."""
+    """Return the comparison as a Markdown page."""
     runs = [run for row in found["rows"] for run in row["runs"]]
     also = list(dict.fromkeys(name for run in runs for name in run.get("also", {})))
     published = [key for key in ("paper", "later") if any(row[key] is not None for row in found["rows"])]
@@ -139,5 +139,5 @@ def _joined(values: Any) -> str:
 
 
 def to_json(found: Found) -> str:
-    """As results/<table>.json holds it."""
+    """Return the contents of results/<table>.json as text."""
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"

@@ -10,14 +10,15 @@ if TYPE_CHECKING:
 
 PUBLISHED = {"paper": ("D", "the paper's"), "later": ("s", "later ones'")}
 WIDE = 30
-"""The largest number over the smallest, all positive, from which on the axis is logarithmic."""
+"""The ratio of the largest to the smallest number, all positive, above which the axis is logarithmic."""
 
 
 def table_figure(found: Found) -> "Figure":
-    """Every row's numbers, one mark a seed, beside the published; for the NLL also how it falls with the draws.
+    """Return a figure of every row's numbers, with one mark for each seed, beside the published numbers.
 
-    The second panel tells k inside the logarithm from k outside: a bound with k inside is at its best with many
-    draws and may be poor with one, as q(z|x) was never asked to be good alone.
+    If the measure is the NLL, a second panel shows how it falls with the number of draws. This panel shows the
+    difference between k inside the logarithm and k outside. A bound with k inside is at its best with many draws.
+    It may be poor with one draw, because q(z|x) was not trained to be good with one.
     """
     from matplotlib.figure import Figure
 
@@ -36,7 +37,7 @@ def table_figure(found: Found) -> "Figure":
 
 
 def _colors(rows: int) -> list[Any]:
-    """A colour for each row, its own while there are 20 of them at most."""
+    """Return a colour for each row. The colours differ if there are at most 20 rows."""
     from matplotlib import colormaps
 
     map_, size = (colormaps["tab10"], 10) if rows <= 10 else (colormaps["tab20"], 20)
