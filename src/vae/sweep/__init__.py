@@ -1,1 +1,1 @@
-"""Many runs from one command: what they are, running them, and what came of them."""
+"""Sweeps: many runs from one command, how they are planned and run, and their results."""

@@ -1,7 +1,7 @@
 """Sweeps that choose the next values from the results so far, with Optuna.
 
-hydra-optuna-sweeper (1.3.0) needs an Optuna below 3 (2.10 is of 2021), has no pruner, and leaves the trials that
-an interrupted launch had begun as they are.
+They do not use hydra-optuna-sweeper (1.3.0): it needs an Optuna below 3 (2.10 is from 2021), has no pruner, and
+does nothing about the trials that an interrupted launch had begun.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,16 +18,17 @@ from vae.sweep.sweeper import Sweep
 
 
 class OptunaSweep(Sweep):
-    """`hydra/sweeper=optuna`: n_trials jobs, n_jobs at once, whose study is the file optuna.log in the sweep.
+    """`hydra/sweeper=optuna`: n_trials jobs, n_jobs at a time. The study is the file optuna.log in the sweep.
 
     Args:
-        objectives: such as `maximize val/elbo`: a direction and the name of a final number.
-        n_trials: how many jobs there should be, those of an interrupted launch included.
-        n_jobs: how many are chosen and launched at a time; as many as the launcher runs at once.
-        seed: of the sampler; a launch that goes on with a study does not draw the first values again.
+        objectives: for example `maximize val/elbo`: a direction and the name of a final number.
+        n_trials: the number of jobs, including those of an interrupted launch.
+        n_jobs: the number of jobs chosen and launched at a time; as many as the launcher runs at once.
+        seed: the sampler's seed; a launch that continues a study does not draw the first values again.
         sampler: config of a function seed → an Optuna sampler.
-        pruner: config of an Optuna pruner, which ends bad trials early; null, or several objectives, for none.
-        params: search space, in the words of the command line (`choice`, `range`, `interval`, `tag(log, …)`).
+        pruner: config of an Optuna pruner, which ends bad trials early; null for none. With several objectives
+            there is no pruner.
+        params: the search space, in the syntax of the command line (`choice`, `range`, `interval`, `tag(log, …)`).
         max_batch_size: as for every sweep.
     """
 
@@ -50,7 +51,7 @@ class OptunaSweep(Sweep):
         self.n_jobs = check_int("hydra.sweeper.n_jobs", n_jobs)
         self.seed = check_int("hydra.sweeper.seed", seed, minimum=0)
         self.sampler = instantiate(sampler)
-        # Each job makes its own; here to be refused at once if it cannot be made.
+        # Each job makes its own pruner. It is made here too, so that an invalid one is refused at once.
         instantiate(pruner)
         self.spaces: dict[str, Any] = {}
 
@@ -68,7 +69,7 @@ class OptunaSweep(Sweep):
         return Plan({key: examples(space) for key, space in self.spaces.items()}, constants)
 
     def known_jobs(self, plan: Plan) -> list[Job]:
-        """Those of an earlier launch; the rest is not known yet."""
+        """Return the jobs of an earlier launch. Later jobs are not known yet."""
         return self.directory.jobs() if self.directory.manifest_file.exists() else []
 
     def run(self, plan: Plan, jobs: list[Job]) -> None:
@@ -103,7 +104,10 @@ class OptunaSweep(Sweep):
                 self._report(study, number, job)
 
     def _take_up(self, study: Any) -> dict[int, Job]:
-        """Trials that an interrupted launch left running, and, to be tried again, those that failed."""
+        """Return the trials that an interrupted launch left running.
+
+        Failed trials are put into the queue, to be tried again.
+        """
         from optuna.trial import TrialState
 
         from vae.sweep.study import belongs, job_of
@@ -121,7 +125,7 @@ class OptunaSweep(Sweep):
             if belongs(trial, self.spaces):
                 pending[trial.number] = job_of(trial)
             else:
-                # Killed while its values were chosen, or written by somebody else.
+                # The trial was killed while its values were chosen, or was written by somebody else.
                 study.tell(trial.number, state=TrialState.FAIL)
         return pending
 
@@ -139,7 +143,7 @@ class OptunaSweep(Sweep):
             study.tell(number, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
 
     def _pruning(self) -> dict[str, Any] | None:
-        """What a job needs to know to be pruned; in sweep.json, where the job looks."""
+        """Return what a job needs to know to be pruned. It is put into sweep.json, where the job reads it."""
         pruner = self.config.hydra.sweeper.pruner
         if pruner is None or len(self.objectives) > 1:
             return None
@@ -147,7 +151,7 @@ class OptunaSweep(Sweep):
 
 
 def _objective(text: str) -> tuple[str, str]:
-    """The name of a final number, and its direction."""
+    """Return the name of a final number, and its direction."""
     direction, _, name = text.partition(" ")
     key = f"hydra.sweeper.objectives=[{text}]"
     return name.strip(), check_choice(f"{key}: direction", direction, ("maximize", "minimize"))

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep compare: those whose bounds are of the same images and of the same kind of likelihood."""
+"""Comparable jobs of a sweep: those whose bounds are for the same images and the same kind of likelihood."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,16 @@ OF_IMAGES_OR_LIKELIHOOD = ("data", "likelihood", "experiment")
 
 
 def may_differ(axes: Sequence[str]) -> bool:
-    """Whether jobs that differ in these keys may have bounds that do not compare."""
+    """Return whether jobs that differ in these keys may have bounds that are not comparable."""
     own = ("data.binarize", "data.size", "data.name")
     return any(axis.lstrip("+") in (*OF_IMAGES_OR_LIKELIHOOD, *own) for axis in axes)
 
 
 def scored(directory: SweepDirectory, jobs: Sequence[Job]) -> dict[str, Scored]:
-    """What the bound of each job is of, by its name; empty where all are the same, or it is not known.
+    """Return, by the job's name, the images and the kind of likelihood of its bound.
 
-    Only where a key varies that may matter are the jobs' configs read.
+    The result is empty if all of them are the same or unknown. The configs of the jobs are read only if a key
+    varies that may matter.
     """
     if not may_differ(directory.manifest()["axes"]):
         return {}
@@ -32,7 +33,7 @@ def scored(directory: SweepDirectory, jobs: Sequence[Job]) -> dict[str, Scored]:
 
 
 def scored_by(directory: SweepDirectory, job: str) -> Scored | None:
-    """What the bound of a job is of; None if it has not begun."""
+    """Return the images and the kind of likelihood of a job's bound, or None if the job has not begun."""
     from vae.run.directory import RunDirectory  # here, so that a sweep can be listed without waiting for torch
 
     try:
@@ -42,12 +43,12 @@ def scored_by(directory: SweepDirectory, job: str) -> Scored | None:
 
 
 def winners(table: "pd.DataFrame", metric: str, kinds: dict[str, Scored]) -> "list[tuple[str, pd.Series[Any]]]":
-    """The completed job with the largest value of a measure, in each group that compares, and the group's name.
+    """Return, for each group of comparable jobs, its name and the completed job with the largest measure.
 
     Args:
         table: a sweep's results.
         metric: the measure.
-        kinds: what `scored` says.
+        kinds: the result of `scored`.
     """
     if metric not in table:
         return []
@@ -57,7 +58,10 @@ def winners(table: "pd.DataFrame", metric: str, kinds: dict[str, Scored]) -> "li
 
 
 def group_of(job: str, metric: str, kinds: dict[str, Scored]) -> str:
-    """The group in which a job's measure compares: of images alone where the measure is not of the likelihood."""
+    """Return the group of jobs with which a job's measure is comparable.
+
+    If the measure does not depend on the likelihood, the group depends on the images only.
+    """
     kind = kinds.get(job)
     if kind is None:
         return ""

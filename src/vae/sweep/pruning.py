@@ -1,4 +1,4 @@
-"""Ends a job of an adaptive sweep whose curve is worse than those of earlier ones."""
+"""A callback that ends a job of an adaptive sweep if its curve is worse than those of earlier jobs."""
 
 from typing import Any
 
@@ -16,18 +16,20 @@ from vae.sweep.study import NAME, job_of, storage
 
 
 class Pruning(Callback):
-    """Reports the monitored number to the sweep's Optuna study after every epoch, and ends the run if it says so.
+    """A callback that reports the monitored number to the sweep's Optuna study after every epoch.
+
+    It ends the run if the study says so.
 
     Args:
-        sweep: the sweep's directory; its sweep.json says which number is monitored, and names the Optuna pruner.
-            That is no part of the run's config, which a run without Optuna may load.
+        sweep: the sweep's directory. Its sweep.json says which number is monitored, and names the Optuna pruner.
+            That is not part of the run's config, because a run without Optuna may load the config.
         job: the name of this job.
     """
 
     def __init__(self, sweep: str, job: str):
         self.directory, self.job = SweepDirectory(sweep), job
         pruning, source = self.directory.manifest().get("pruning") or {}, self.directory.manifest_file
-        # The sweep may be somebody's: of Optuna's pruners one is made, and nothing else.
+        # The sweep may come from a stranger: only one of Optuna's pruners is made, and nothing else.
         check_plain(pruning, source)
         check_targets({"pruner": pruning.get("pruner")}, source)
         if not isinstance(pruning.get("monitor"), str) or not isinstance(pruning.get("pruner"), dict):

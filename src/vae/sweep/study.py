@@ -1,4 +1,4 @@
-"""A sweep's Optuna study: its file, the search spaces, and draws of few digits."""
+"""A sweep's Optuna study: its file, the search spaces, and draws with few digits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,15 +26,15 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def storage(directory: SweepDirectory) -> BaseStorage:
-    """The study's file: it may be written by several processes, and on network file systems."""
+    """Return the study's file. Several processes may write it, also on network file systems."""
     return JournalStorage(JournalFileBackend(str(directory.path / "optuna.log")))
 
 
 def search_space(override: Override) -> BaseDistribution:
-    """Optuna's distribution of what was typed.
+    """Return Optuna's distribution for an override.
 
     Raises:
-        ConfigError: nothing to choose from.
+        ConfigError: there is nothing to choose from.
     """
     value = override.value()
     given = f"{override.get_key_element()}={override.get_value_string()}"
@@ -53,7 +53,7 @@ def search_space(override: Override) -> BaseDistribution:
 
 
 def examples(space: BaseDistribution) -> list[str]:
-    """Values with which the config is tried out before any job runs."""
+    """Return values for a test of the config before any job runs."""
     if isinstance(space, CategoricalDistribution):
         return [str(choice) for choice in space.choices]
     assert isinstance(space, IntDistribution | FloatDistribution)
@@ -61,14 +61,17 @@ def examples(space: BaseDistribution) -> list[str]:
 
 
 def job_of(trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> Job:
-    """The job that a trial stands for: its values as one would type them."""
+    """Return the job of a trial, with its values as one would type them."""
     return make_job(
         {key: f"{value:.12g}" if isinstance(value, float) else str(value) for key, value in trial.params.items()}
     )
 
 
 def belongs(trial: optuna.trial.Trial | optuna.trial.FrozenTrial, spaces: Mapping[str, BaseDistribution]) -> bool:
-    """Whether a trial's values are of the spaces that are searched: the study's file may be somebody's."""
+    """Return whether a trial's values belong to the spaces that are searched.
+
+    The check is needed because the study's file may come from a stranger.
+    """
     return trial.params.keys() == spaces.keys() and all(_holds(spaces[k], v) for k, v in trial.params.items())
 
 
@@ -82,11 +85,11 @@ def _holds(space: BaseDistribution, value: Any) -> bool:
 class RoundedDraws(BaseSampler):
     """A sampler whose numbers are rounded to four digits before the study gets them.
 
-    That keeps the names of folders short. Rounding only what is trained would leave the study with other values
-    than those whose results it gets.
+    This keeps the names of folders short. If only the trained values were rounded, the study would have other
+    values than those that its results belong to.
 
     Args:
-        sampler: draws the numbers.
+        sampler: the sampler that draws the numbers.
     """
 
     def __init__(self, sampler: BaseSampler):
@@ -114,7 +117,7 @@ class RoundedDraws(BaseSampler):
 
 
 def rounded(value: Any, distribution: BaseDistribution) -> Any:
-    """A drawn number to four digits, within its bounds; anything else as it is."""
+    """Return a drawn number rounded to four digits, within its bounds, and anything else unchanged."""
     if not isinstance(distribution, FloatDistribution):
         return value
     return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)

@@ -1,1 +1,1 @@
-"""What a sweep tells: a table, and a page to look at."""
+"""The report of a sweep: a table, and a page to look at."""
