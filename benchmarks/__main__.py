@@ -36,7 +36,7 @@ PACKAGES = ("torch", "lightning", "torchvision", "hydra-core", "wandb")
 
 
 def circumstances() -> dict[str, Any]:
-    """Where and of what something is measured."""
+    """Return the machine, its load, the versions and the commit of a measurement."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
@@ -47,13 +47,13 @@ def circumstances() -> dict[str, Any]:
 
 
 def measure_likelihood() -> dict[str, Any]:
-    """The time of the NLL, and its peak memory."""
+    """Measure the time of the NLL, and its peak memory."""
     peaks = {f"{images} images, k={k}": peak for (images, k), peak in likelihood.peak_memory().items()}
     return {**likelihood.measure(), "peak_mebibytes": peaks}
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure the requested lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("line", nargs="*", help="what to measure; all if none is named")
     parser.add_argument("--turns", type=int, default=5)

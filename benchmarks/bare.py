@@ -1,4 +1,4 @@
-"""The plain loops that the framework is measured against: they take batches from a float tensor in memory."""
+"""The plain loops that the framework is compared with. They take batches from a float tensor in memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
@@ -18,11 +18,11 @@ from vae.training.build import build_model
 from vae.training.execution import Execution, terms_of
 
 Epoch = Callable[[], int]
-"""Trains an epoch, and returns its number of steps."""
+"""A function that trains for an epoch and returns its number of steps."""
 
 
 class PlainVAE(nn.Module):
-    """784-400-20 as a beginner's script would have it."""
+    """The 784-400-20 model as a beginner's script would write it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class PlainVAE(nn.Module):
         self.back, self.output = nn.Linear(20, 400), nn.Linear(400, 784)
 
     def loss(self, x: Tensor) -> Tensor:
-        """−ELBO with the closed-form KL, one draw."""
+        """Return −ELBO with the closed-form KL and one draw."""
         mean, log_variance = self.latent(F.relu(self.hidden(x))).chunk(2, 1)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         logits = self.output(F.relu(self.back(z)))
@@ -40,7 +40,7 @@ class PlainVAE(nn.Module):
 
 
 def trained(loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, batches: Iterable[Tensor]) -> int:
-    """Train on the batches in a plain loop."""
+    """Train on the batches in a plain loop, and return the number of steps."""
     steps = 0
     for x in batches:
         optimizer.zero_grad()
@@ -51,7 +51,7 @@ def trained(loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, 
 
 
 def training_images(workload: Workload, folder: Path) -> Tensor:
-    """What the framework trains on, as floats in memory."""
+    """Return the images that the framework trains on, as floats in memory."""
     data = instantiate(composed(workload, folder, "data.binarize=none").data)
     data.prepare_data()
     data.setup()
@@ -59,7 +59,7 @@ def training_images(workload: Workload, folder: Path) -> Tensor:
 
 
 def framework_loss(config: DictConfig, shape: Sequence[int]) -> tuple[LatentModel, Callable[[Tensor], Tensor]]:
-    """The framework's own model, and its objective as a function of x."""
+    """Return the framework's own model, and its objective as a function of x."""
     model, objective = build_model(config, (shape[0], shape[1], shape[2])), instantiate(config.objective)
     terms, binarize = (
         terms_of(model, objective, Execution(recompute_decoder=config.recompute_decoder)),
@@ -74,7 +74,10 @@ def framework_loss(config: DictConfig, shape: Sequence[int]) -> tuple[LatentMode
 
 
 def bare(workload: Workload, folder: Path) -> Epoch:
-    """A loop over a float tensor in memory, shuffled, without the incomplete batch (as the framework)."""
+    """Return an epoch of a plain loop over a float tensor in memory.
+
+    The images are shuffled, and the incomplete batch is left out (as in the framework).
+    """
     config = composed(workload, folder)
     x, size = training_images(workload, folder), config.data.batch_size
     model: nn.Module
@@ -93,7 +96,7 @@ def bare(workload: Workload, folder: Path) -> Epoch:
 
 
 class LossModule(nn.Module):
-    """A loss as a module's forward, which is what DistributedDataParallel wraps."""
+    """A module whose forward is a loss, because DistributedDataParallel wraps a forward."""
 
     def __init__(self, model: nn.Module, loss: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -104,7 +107,7 @@ class LossModule(nn.Module):
 
 
 def rank_epoch(rank: int, ranks: int, workload: Workload, folder: Path, x: Tensor) -> Epoch:
-    """This rank's share of the epochs of the bare loop in several processes."""
+    """Return this rank's share of an epoch of the bare loop in several processes."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/ranks", rank=rank, world_size=ranks)
     config = composed(workload, folder)
     size = config.data.batch_size
@@ -120,7 +123,7 @@ def rank_epoch(rank: int, ranks: int, workload: Workload, folder: Path, x: Tenso
 
 
 def further_rank(*arguments: Any) -> None:
-    """Train with the first rank for as long as that lives."""
+    """Train together with the first rank for as long as that rank lives."""
     torch.set_num_threads(1)
     epoch = rank_epoch(*arguments)
     while True:
@@ -128,7 +131,10 @@ def further_rank(*arguments: Any) -> None:
 
 
 def bare_ddp(workload: Workload, folder: Path) -> Epoch:
-    """The bare loop in several processes; the further ones wait in their first step until this one begins."""
+    """Return an epoch of the bare loop in several processes.
+
+    The other processes wait in their first step until this one begins.
+    """
     x = training_images(workload, folder)
     for rank in range(1, workload.ranks):
         arguments = (rank, workload.ranks, workload, folder, x)

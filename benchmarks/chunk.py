@@ -20,18 +20,18 @@ from vae.training.execution import Execution, terms_of
 
 
 def peak_mebibytes() -> float:
-    """The largest resident memory of this process so far."""
+    """Return the largest resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def one_step(k: int, chunk: int | None, batch: int) -> str:
-    """Memory in MiB above that before the step, and seconds."""
+    """Return the memory of a step in MiB, above that before the step, and its seconds, as text."""
     overrides = ["network=conv", "latent_size=32", "objective=iwae", f"objective.k={k}", "paths.run=."]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*overrides, f"objective.chunk={'null' if chunk is None else chunk}", "name=x"])
     model, objective = build_model(config, (3, 64, 64)), instantiate(config.objective)
     x = torch.rand(batch, 3, 64, 64)
-    model.elbo(x[:1]).sum().backward()  # what is allocated once
+    model.elbo(x[:1]).sum().backward()  # memory that is allocated only once
     before, started = peak_mebibytes(), time.perf_counter()
     terms = terms_of(model, objective, Execution())
     objective(terms(x, model.encode(x), model.noise(objective.draws, len(x))), 0).backward()

@@ -1,7 +1,8 @@
 """python -m benchmarks data_wait: the share of training in which a step waits for its images.
 
-That is the time in the data loader's `next`, which gathers the bytes of a batch (or of a group of batches), and in
-turning them into floats, of the time from an epoch's start to its validation. The first epoch does not count.
+The share is a part of the time from an epoch's start to its validation. The waiting time is the time in the data
+loader's `next`, which gathers the bytes of a batch (or of a group of batches), and the time for turning them into
+floats. The first epoch is not counted.
 """
 
 import json
@@ -27,7 +28,7 @@ CASES = ("mlp_128", "conv_64")
 
 
 class Waiting:
-    """Seconds that were spent in what it wraps."""
+    """A context that adds up the seconds spent inside it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -44,7 +45,7 @@ class TimedLoader:
 
     def __init__(self, batches: Any, waiting: Waiting):
         self.batches, self.waiting = batches, waiting
-        self.batch_sampler = batches.batch_sampler  # from which the progress line counts the steps
+        self.batch_sampler = batches.batch_sampler  # the progress line counts the steps from it
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -61,7 +62,7 @@ class TimedLoader:
 
 
 def time_data(data: ImageDataModule, waiting: Waiting) -> None:
-    """Time all that the data module does between an epoch's start and its end."""
+    """Time everything that the data module does between an epoch's start and its end."""
     loader, ready = data.train_dataloader, data.ready
 
     def timed_ready(batch: Batch) -> Batch:
@@ -73,7 +74,7 @@ def time_data(data: ImageDataModule, waiting: Waiting) -> None:
 
 
 class Shares(Callback):
-    """Of each epoch the share that was waited."""
+    """A callback that records, for each epoch, the share of time spent waiting."""
 
     def __init__(self, waiting: Waiting):
         self.waiting, self.found = waiting, list[float]()
@@ -88,7 +89,7 @@ class Shares(Callback):
 
 
 def share(workload: Workload, epochs: int) -> dict[str, float]:
-    """Median, least and most of some epochs."""
+    """Return the median, the least and the most of the shares of some epochs."""
     waiting = Waiting()
     with tempfile.TemporaryDirectory() as folder:
         write_images(workload, Path(folder))
@@ -110,7 +111,10 @@ def share(workload: Workload, epochs: int) -> dict[str, float]:
 
 
 def measure(epochs: int) -> dict[str, dict[str, float]]:
-    """Shares by workload, each in a process of its own, as what a trainer sets is the whole process's."""
+    """Return the shares by workload.
+
+    Each is measured in a new process, because a trainer's settings apply to the whole process.
+    """
     found = {}
     for name in CASES:
         command = [sys.executable, "-m", "benchmarks.data_wait", name, str(epochs)]

@@ -1,4 +1,7 @@
-"""Seconds of a sweep of eight jobs against the eight commands one after the other, one thread a process."""
+"""The time of a sweep of eight jobs against that of the eight commands one after the other.
+
+Each process has one thread.
+"""
 
 import os
 import subprocess
@@ -13,11 +16,11 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 JOBS, PROCESSES = 8, 2
 COMMON = ("trainer.accelerator=cpu", "trainer.max_epochs=10")
-"""The default run of the digits, but for its length."""
+"""The overrides of every job: the default run of the digits, but with ten epochs."""
 
 
 def seconds(*arguments: str) -> float:
-    """Of `python train.py` with these arguments."""
+    """Return the seconds of `python train.py` with these arguments."""
     started = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "train.py", *COMMON, *arguments]
@@ -26,7 +29,7 @@ def seconds(*arguments: str) -> float:
 
 
 def in_turn(folder: str) -> dict[str, float]:
-    """Each way once."""
+    """Measure each way once."""
     sweep = ("-m", f"seed=range({JOBS})")
     found = {
         "commands": sum(seconds(f"seed={job}", f"hydra.run.dir={folder}/{job}") for job in range(JOBS)),
@@ -39,7 +42,7 @@ def in_turn(folder: str) -> dict[str, float]:
 
 
 def measure(turns: int) -> dict[str, Any]:
-    """Medians over the turns, and of the ratios within them."""
+    """Return the medians over the turns, and the medians of the ratios within them."""
     found = []
     for _ in range(turns):
         with tempfile.TemporaryDirectory() as folder:

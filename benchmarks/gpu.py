@@ -1,11 +1,11 @@
-"""Everything that needs a GPU, as one script whose parts write their results as soon as they have them.
+"""All measurements that need a GPU, in one script. Each section writes its results as soon as it has them.
 
-python -m benchmarks.gpu [section …] out=DIR minutes=9     # all sections, in this order, as far as the time goes
+python -m benchmarks.gpu [section …] out=DIR minutes=9     # all sections, in this order, until the time is over
 python -m benchmarks.gpu device=cpu tiny=true              # all of it on the CPU, in a minute or two
 
-A section that the time left is too short for is skipped, and says so. Each writes DIR/<section>.json, with the
-device, the driver and the versions beside the numbers. MNIST and faces64 (`make gpu-bundle`) are looked for under
-DATA_DIR; where they are missing, random images of their sizes take their place, and the result says so.
+A section is skipped, with a message, if the time left is too short for it. Each section writes DIR/<section>.json,
+with the device, the driver and the versions beside the numbers. MNIST and faces64 (`make gpu-bundle`) are looked
+for under DATA_DIR. If they are missing, random images of their sizes are used instead, and the result says so.
 """
 
 import json
@@ -55,16 +55,16 @@ QUIET = ("logger=none", "callback=none", "trainer.max_epochs=3")
 
 
 class Bench:
-    """Where and how long things are measured.
+    """The settings of the measurements: the device, the sizes, the time and the folders.
 
     Args:
         device: `cuda` or `cpu`.
-        tiny: whether sizes are cut down, for a rehearsal.
-        minutes: that all sections have together.
+        tiny: whether sizes are reduced, for a rehearsal.
+        minutes: the time for all sections together.
         out: the folder of the results.
-        folder: of what the runs leave, which is thrown away.
-        epochs: of each job of the sweep.
-        members: of the stacks.
+        folder: the folder for the files of the runs, which are thrown away.
+        epochs: the number of epochs of each job of the sweep.
+        members: the numbers of members of the stacks.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Bench:
             self.data = self._random_mnist()
 
     def left(self) -> float:
-        """Seconds until the end."""
+        """Return the seconds until the end."""
         return self.ends - time.monotonic()
 
     def _random_mnist(self) -> Path:
-        """Random images in MNIST's files."""
+        """Write random images in MNIST's file format, and return their folder."""
         write_images(WORKLOADS["mlp_128"], self.folder)
         return self.folder
 
     def config(self, *overrides: str, run: str = "run") -> DictConfig:
-        """What train.py would compose, on this device."""
+        """Return the config that train.py would compose, for this device."""
         kind = "gpu" if self.device.type == "cuda" else "cpu"
         if self.tiny:
             smaller = {"data=mnist": "data=digits", "[200,200]": "[20]", "[400]": "[20]"}
@@ -106,12 +106,15 @@ class Bench:
         return config
 
     def wait(self) -> None:
-        """Let the device finish what it has been given."""
+        """Wait until the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def median_seconds(self, work: Callable[[], object], repeats: int = 20, warm_up: int = 3) -> float:
-        """The median time of some work, which is done before the clock is read."""
+        """Return the median time of some work.
+
+        The clock is read only after the device has finished the work.
+        """
         times = []
         for _ in range(warm_up + (3 if self.tiny else repeats)):
             self.wait()
@@ -123,7 +126,7 @@ class Bench:
 
 
 class Steps(Callback):
-    """Measures the training part of each epoch."""
+    """A callback that measures the training part of each epoch."""
 
     def __init__(self, bench: Bench):
         self.bench, self.seconds, self.steps, self.started = bench, list[float](), 0, 0.0
@@ -140,7 +143,7 @@ class Steps(Callback):
 
 
 class StopAfter(Callback):
-    """Ends the training with the epoch after which its time is over."""
+    """A callback that ends the training after the epoch in which its time is over."""
 
     def __init__(self, seconds: float):
         self.ends = time.monotonic() + seconds
@@ -150,7 +153,7 @@ class StopAfter(Callback):
 
 
 def trained(config: DictConfig, *callbacks: Callback) -> VAEModule:
-    """Train what a config says, with further callbacks."""
+    """Train as a config says, with additional callbacks."""
     seed_everything(config.seed, verbose=False)
     data, trainer = instantiate(config.data), build_trainer(config)
     share_images(data, config.data)
@@ -161,7 +164,7 @@ def trained(config: DictConfig, *callbacks: Callback) -> VAEModule:
 
 
 def step_seconds(bench: Bench, *overrides: str) -> float:
-    """The time of a training step in the last of three epochs, as train.py takes it."""
+    """Return the time of a training step in the faster of the last two of three epochs, as train.py takes it."""
     steps = Steps(bench)
     trained(bench.config(*QUIET, *overrides), steps)
     return min(steps.seconds[1:]) / steps.steps
@@ -177,13 +180,19 @@ AGREEING: dict[str, tuple[tuple[str, ...], float]] = {
     "conv_faces": (("network=conv", "latent_size=64", "likelihood.sigma=0.1"), 1e-3),
     "conv_faces_bf16": (("network=conv", "latent_size=64", "likelihood.sigma=0.1"), 5e-2),
 }
-"""What is compared with the CPU, and the relative difference that loss and gradient may have there."""
+"""The settings that are compared with the CPU.
+
+Each has its overrides and the largest relative difference that the loss and the gradient may have.
+"""
 RUNS: dict[str, tuple[str, ...]] = {"digits": (), "burda_iwae_short": ("experiment=burda_iwae_short",)}
-"""What is trained for 300 steps."""
+"""The runs that are trained for 300 steps."""
 
 
 def smoke(bench: Bench) -> dict[str, Any]:
-    """Loss and gradient beside those of the CPU, from the same noise; the tests marked gpu; two short runs."""
+    """Compare loss and gradient with those of the CPU, run the tests marked gpu, and make short runs.
+
+    The loss and the gradient on both devices are from the same noise.
+    """
     found: dict[str, Any] = {"differences": {}}
     for name, (overrides, most) in AGREEING.items():
         shape = (3, 64, 64) if "faces" in name else (1, 28, 28) if "burda" in name else (1, 8, 8)
@@ -215,7 +224,7 @@ def smoke(bench: Bench) -> dict[str, Any]:
 def largest_difference(
     bench: Bench, overrides: Sequence[str], shape: tuple[int, int, int], precision: str
 ) -> dict[str, float]:
-    """‖a − b‖ / ‖b‖ of the losses and of the gradients on this device (a) and on the CPU (b)."""
+    """Return ‖a − b‖ / ‖b‖ of the losses and of the gradients on this device (a) and on the CPU (b)."""
     from vae.training.execution import set_network_type
 
     config, x = bench.config(*overrides), torch.rand(16, *shape).mul(255).round().div(255)
@@ -246,7 +255,10 @@ def largest_difference(
 
 
 def step(bench: Bench) -> dict[str, Any]:
-    """Microseconds of a step of Burda's network, in each way of executing it, and of a bare loop of graphs."""
+    """Measure the microseconds of a step of Burda's network, in each way of executing it.
+
+    A bare loop of graphs is measured too.
+    """
     ways = {"eager": (), "compile": ("compile=true",), "reduce_overhead": ("compile.mode=reduce-overhead",)}
     if bench.device.type == "cuda":
         ways["cuda_graph"] = ("compile.mode=cuda-graph",)
@@ -266,7 +278,10 @@ def step(bench: Bench) -> dict[str, Any]:
 
 
 def bare_step_seconds(bench: Bench, *overrides: str) -> float:
-    """The same network in a loop of a dozen lines: one graph a step, images, noise and binarisation within."""
+    """Return the time of a step of the same network in a loop of about a dozen lines.
+
+    Each step is one graph. It includes the images, the noise and the binarisation.
+    """
     config = bench.config(*overrides)
     model = build_model(config, (1, 28, 28)).to(bench.device)
     objective, batch = instantiate(config.objective), config.data.batch_size
@@ -299,7 +314,7 @@ def bare_step_seconds(bench: Bench, *overrides: str) -> float:
 
 
 def throughput(bench: Bench) -> dict[str, Any]:
-    """Images per second of larger networks, and the share of their time that no program could save."""
+    """Measure the images per second of larger networks, and the share of time that no program could save."""
     peak, bandwidth = measured_peak(bench), measured_bandwidth(bench)
     found: dict[str, Any] = {"peak_tflops_bf16": peak / 1e12, "bandwidth_gb_per_s": bandwidth / 1e9}
     way = ("compile.mode=cuda-graph",) if bench.device.type == "cuda" else ()
@@ -314,11 +329,11 @@ def throughput(bench: Bench) -> dict[str, Any]:
 
 
 def network_throughput(bench: Bench, network: str, peak: float, bandwidth: float) -> dict[str, Any]:
-    """A step of faces through a convolutional network in bfloat16, NHWC, on images that are on the device.
+    """Measure a step of faces through a convolutional network in bfloat16, NHWC.
 
-    The floor is the larger of two times: the products at the measured peak, and the bytes at the measured
-    bandwidth, where what is kept for the gradients is written once and read twice, and its gradients are written
-    and read once.
+    The images are on the device. The floor is the larger of two times: the products at the measured peak, and the
+    bytes at the measured bandwidth. For the bytes, what is kept for the gradients is written once and read twice,
+    and its gradients are written and read once.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -359,14 +374,14 @@ def network_throughput(bench: Bench, network: str, peak: float, bandwidth: float
 
 
 def measured_peak(bench: Bench) -> float:
-    """Floating-point operations per second of a large product in bfloat16."""
+    """Return the floating-point operations per second of a large product in bfloat16."""
     n = 256 if bench.tiny else 8192
     a, b = (torch.randn(n, n, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     return 2 * n**3 / bench.median_seconds(lambda: a @ b, repeats=10)
 
 
 def measured_bandwidth(bench: Bench) -> float:
-    """Bytes per second, read and written, of a large copy."""
+    """Return the bytes per second, read and written, of a large copy."""
     a = torch.randn(2**18 if bench.tiny else 2**29, device=bench.device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / bench.median_seconds(lambda: b.copy_(a), repeats=10)
@@ -376,7 +391,10 @@ def measured_bandwidth(bench: Bench) -> float:
 
 
 def likelihood(bench: Bench) -> dict[str, Any]:
-    """Seconds of the NLL of Burda's model with 5,000 draws, against its decoder's products alone."""
+    """Measure the NLL of Burda's model with 5,000 draws.
+
+    Its time is compared with that of the decoder's products alone.
+    """
     images, k = (20, 20) if bench.tiny else (10_000, 5000)
     model = build_model(bench.config(*BURDA), (1, 28, 28)).to(bench.device).eval()
     x = torch.rand(images, 1, 28, 28, device=bench.device).round()
@@ -411,7 +429,7 @@ def likelihood(bench: Bench) -> dict[str, Any]:
 
 
 def stacked(bench: Bench) -> dict[str, Any]:
-    """Microseconds of a step of a stack, and images per second over its members."""
+    """Measure the microseconds of a step of a stack, and the images per second of all members together."""
     found: dict[str, Any] = {}
     for members in (1, 2) if bench.tiny else bench.members:
         for seeds in (False, True) if members in (2, 8, 32) else (False,):
@@ -431,7 +449,10 @@ def stacked(bench: Bench) -> dict[str, Any]:
 
 
 def stack_step_seconds(bench: Bench, members: int, seeds: bool) -> float:
-    """The time of a step of so many members of Burda's MLP, which differ in β, or in the seed, too."""
+    """Return the time of a step of this number of members of Burda's MLP.
+
+    The members differ in β and, if `seeds` is true, also in the seed.
+    """
 
     def member(n: int) -> VAEModule:
         own = (f"objective.beta={1 + n / 100}", f"seed={n if seeds else 0}", "trainer.limit_val_batches=1")
@@ -451,7 +472,7 @@ def stack_step_seconds(bench: Bench, members: int, seeds: bool) -> float:
 
 @contextmanager
 def timed_together(bench: Bench) -> Iterator[list[float]]:
-    """The seconds of a step in each group of steps that a meeting takes."""
+    """Collect the seconds of a step in each group of steps that a meeting takes."""
     from vae.training import meeting
 
     together, times = meeting.steps_together, list[float]()
@@ -475,7 +496,7 @@ def timed_together(bench: Bench) -> Iterator[list[float]]:
 
 
 def sweep(bench: Bench) -> dict[str, Any]:
-    """Wall time of the mission's grid, latent size × k × σ, under each launcher."""
+    """Measure the wall time of the grid latent size × k × σ under each launcher."""
     kind = "gpu" if bench.device.type == "cuda" else "cpu"
     epochs = 1 if bench.tiny else bench.epochs
     grid = ["latent_size=2,3", "likelihood.sigma=0.1,0.3"] if bench.tiny else [
@@ -510,11 +531,14 @@ def sweep(bench: Bench) -> dict[str, Any]:
     return found
 
 
-# 7. burda and 8. celeba: as far as the time goes
+# 7. burda and 8. celeba: until the time is over
 
 
 def burda(bench: Bench) -> dict[str, Any]:
-    """Burda's one-layer models, k = 1, 5, 50 for VAE and IWAE, as stacks, as far as a share of the time goes."""
+    """Train Burda's one-layer models, k = 1 for the VAE and k = 5, 50 for the IWAE, and estimate their NLL.
+
+    Each model trains for its share of the time.
+    """
     share = 3 if bench.tiny else min(120.0, bench.left() - 90)
     found: dict[str, Any] = {"schedule": "lr 1e-3 throughout, as many epochs as the time allows"}
     rows = [("elbo", 1), ("iwae", 5), ("iwae", 50)]
@@ -542,7 +566,10 @@ def burda(bench: Bench) -> dict[str, Any]:
 
 
 def celeba(bench: Bench) -> dict[str, Any]:
-    """A grid of σ on faces, `conv` in bfloat16, with pictures, as far as the time goes."""
+    """Train `conv` in bfloat16 on faces for a grid of σ, and save pictures.
+
+    Each model trains for its share of the time.
+    """
     from torchvision.utils import save_image
 
     faces, real = bench.data / "faces64", (bench.data / "faces64").is_dir() and not bench.tiny
@@ -584,14 +611,14 @@ SECTIONS: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {
     "burda": (burda, 150),
     "celeba": (celeba, 60),
 }
-"""Each section, and the seconds without which it is not begun."""
+"""Each section, and the seconds that must be left for it to begin."""
 
 
 OPTIONS = {"device", "tiny", "minutes", "out", "epochs", "members"}
 
 
 def circumstances(bench: Bench) -> dict[str, Any]:
-    """Where and of what something is measured."""
+    """Return the device, the driver, the versions and the commit of a measurement."""
     cuda = bench.device.type == "cuda"
     driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
@@ -608,12 +635,12 @@ def circumstances(bench: Bench) -> dict[str, Any]:
 
 
 def printed(command: Sequence[str]) -> str:
-    """What a command prints, nothing if it fails."""
+    """Return what a command prints, or nothing if it fails."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure what was asked for, as far as the time goes."""
+    """Measure the requested sections, until the time is over."""
     options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     asked = [argument for argument in arguments if "=" not in argument] or list(SECTIONS)
     unknown = [name for name in asked if name not in SECTIONS] + sorted(set(options) - OPTIONS)

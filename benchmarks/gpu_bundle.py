@@ -1,7 +1,8 @@
-"""Gathers what a GPU machine without a network lacks in one folder: python -m benchmarks.gpu_bundle [FOLDER]
+"""Gathers in one folder what a GPU machine without a network lacks: python -m benchmarks.gpu_bundle [FOLDER]
 
-These are wheels of what this project needs beside torch and Lightning, MNIST's files, packed, and CelebA's faces
-as JPEGs of 64×64 pixels. The images are made from what is under DATA_DIR. On the other machine:
+The folder holds wheels of the packages that this project needs besides torch and Lightning; MNIST's files, packed;
+and CelebA's faces as JPEGs of 64×64 pixels. The images are made from the files under DATA_DIR. On the other
+machine:
 
     pip install --no-index --find-links gpu_bundle/wheels hydra-core omegaconf zuko rich hydra-joblib-launcher
     PYTHONPATH=src DATA_DIR=gpu_bundle/data python -m benchmarks.gpu out=DIR
@@ -31,7 +32,7 @@ QUALITY = 92
 
 
 def gather_wheels(folder: Path, constraints: Path) -> None:
-    """The tested versions; a package that has no wheel is built."""
+    """Get the tested versions of the packages. A package without a wheel is built."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     lines = constraints.read_text(encoding="utf-8").splitlines() if constraints.exists() else []
     for name in WHEELS:
@@ -42,7 +43,7 @@ def gather_wheels(folder: Path, constraints: Path) -> None:
 
 
 def gather_mnist(source: Path, folder: Path) -> None:
-    """MNIST's four files, each packed."""
+    """Copy MNIST's four files, each packed."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.glob("*-ubyte*")):
         if file.suffix == ".gz":
@@ -52,7 +53,7 @@ def gather_mnist(source: Path, folder: Path) -> None:
 
 
 def gather_faces(source: Path, folder: Path) -> None:
-    """The first faces of each split, cropped and resized as data=celeba has them."""
+    """Save the first faces of each split, cropped and resized as in data=celeba."""
     with tempfile.TemporaryDirectory() as cache:
         data = CelebA(str(source), cache)
         data.prepare_data()
@@ -65,7 +66,7 @@ def gather_faces(source: Path, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Gather all that is there."""
+    """Gather everything that is available."""
     data = Path(os.environ.get("DATA_DIR", "data"))
     (folder / "wheels").mkdir(parents=True, exist_ok=True)
     gather_wheels(folder / "wheels", ROOT / "constraints.txt")

@@ -1,8 +1,8 @@
 """python -m benchmarks growth: how a training step's cost grows with k, latent size, image size and set size.
 
-Each point is trained by the framework itself on random images in memory, one thread. The time is the processor's,
-so that other work on the machine matters less: of the quickest of `EPOCHS` epochs, without the first, by step or
-image. Memory is what a step allocates (`benchmarks.memory`).
+Each point is trained by the framework itself on random images in memory, with one thread. The time is processor
+time, so that other work on the machine matters less. It is that of the quickest of `EPOCHS` epochs, without the
+first, and is divided by the steps or the images. The memory is what a step allocates (`benchmarks.memory`).
 """
 
 import tempfile
@@ -27,7 +27,10 @@ COUNTS = (2_000, 8_000, 32_000, 128_000, 512_000)
 
 
 class Epochs(Callback):
-    """The processor seconds of the training part of each epoch, and those until the first."""
+    """A callback that records the processor seconds of each epoch's training part.
+
+    It also records the seconds until the first epoch.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -43,7 +46,7 @@ class Epochs(Callback):
 
 
 def trained(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int, steps: int) -> Epochs:
-    """Train on `steps` batches an epoch, each of `batch` images of this shape."""
+    """Train with `steps` batches in an epoch, each of `batch` images of this shape."""
     with tempfile.TemporaryDirectory() as folder:
         config = composed_step(
             *overrides,
@@ -62,12 +65,12 @@ def trained(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int,
 
 
 def milliseconds(overrides: tuple[str, ...], shape: tuple[int, int, int], batch: int, steps: int) -> float:
-    """Of a step."""
+    """Return the milliseconds of a step."""
     return min(trained(overrides, shape, batch, steps).seconds[1:]) / steps * 1e3
 
 
 def by_draws(*overrides: str) -> list[dict[str, float]]:
-    """784-200-200-50 under IWAE, 100 images a step."""
+    """Measure 784-200-200-50 under IWAE, for each number of draws, with 100 images in a step."""
     points = []
     for k in DRAWS:
         options = (*BURDA, "objective=iwae", f"objective.k={k}", *overrides)
@@ -82,7 +85,7 @@ def by_draws(*overrides: str) -> list[dict[str, float]]:
 
 
 def by_latents() -> list[dict[str, float]]:
-    """784-400-D, 128 images a step."""
+    """Measure 784-400-D, for each latent size D, with 128 images in a step."""
     options = [(*MLP[:2], f"latent_size={d}") for d in LATENTS]
     return [
         {"latent_size": d, "milliseconds": milliseconds(option, GREY, 128, 50)}
@@ -91,7 +94,7 @@ def by_latents() -> list[dict[str, float]]:
 
 
 def by_sides() -> list[dict[str, float]]:
-    """network=conv, 32 images of 3×S×S a step."""
+    """Measure network=conv, with 32 images of 3×S×S in a step, for each side S."""
     return [
         {
             "side": side,
@@ -103,7 +106,10 @@ def by_sides() -> list[dict[str, float]]:
 
 
 def by_counts() -> list[dict[str, float]]:
-    """784-64-20 on N images, 500 a step: what is left beside reading them is small."""
+    """Measure 784-64-20 on N images, for each N, with 500 images in a step.
+
+    The model is small, so that little besides reading the images takes time.
+    """
     points = []
     for count in COUNTS:
         options = ("likelihood=bernoulli", "network.hidden_sizes=[64]", "latent_size=20")
@@ -119,7 +125,7 @@ def by_counts() -> list[dict[str, float]]:
 
 
 def measure() -> dict[str, Any]:
-    """Every line of the plots, one thread."""
+    """Measure every line of the plots, with one thread."""
     torch.set_num_threads(1)
     quiet_libraries()
     return {

@@ -1,4 +1,4 @@
-"""docs/images/growth.png, from benchmarks/results/growth.json and those of the lines with several ranks."""
+"""docs/images/growth.png, from benchmarks/results/growth.json and the results of the lines with several ranks."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ Points = list[dict[str, float]]
 
 
 def draw(found: dict[str, Any], ranks: dict[str, float] | None) -> None:
-    """All panels.
+    """Draw all panels.
 
     Args:
         found: the lines of `benchmarks.growth`.

@@ -25,17 +25,20 @@ from vae.prior.standard_normal import StandardNormal
 
 HIDDEN, ACTIVATION = (200, 200), "relu"
 ROWS = (256, 512, 1024, 2560)
-"""Rows that the products alone may take at a time."""
+"""The numbers of rows that the products alone may take at a time."""
 IMAGES, DRAWS = 100, 5000
-"""Of which the time is measured: the draws of a published NLL, and images enough for half a million of them."""
+"""The images and draws for which the time is measured.
+
+The draws are those of a published NLL, and the images are enough for half a million draws.
+"""
 NAIVE_IMAGES = 2
-"""Of the naive loop, which takes each by itself."""
+"""The number of images of the naive loop, which takes them one by one."""
 MEMORY_CASES = ((500, 100), (500, 5000), (2000, 100))
-"""Images and draws at which peak memory is measured."""
+"""The images and draws for which peak memory is measured."""
 
 
 def build() -> LatentModel:
-    """The model, with random weights, in evaluation mode."""
+    """Return the model, with random weights, in evaluation mode."""
     model = LatentModel(
         (1, 28, 28),
         50,
@@ -50,7 +53,7 @@ def build() -> LatentModel:
 
 @torch.no_grad()
 def products(model: LatentModel, rows: int, total: int) -> None:
-    """The decoder's products of `total` rows, `rows` at a time."""
+    """Compute the decoder's products of `total` rows, `rows` at a time."""
     layers = [layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear)]
     inputs = [torch.randn(rows, layer.in_features) for layer in layers]
     for _ in range(total // rows):
@@ -59,13 +62,13 @@ def products(model: LatentModel, rows: int, total: int) -> None:
 
 
 def naive(model: LatentModel, x: Tensor, k: int) -> None:
-    """One image at a time, ten draws at a time, encoding each time."""
+    """Estimate with one image at a time and ten draws at a time, and encode each time."""
     for image in x:
         torch.cat([model.log_marginal(image[None], 10).log_px for _ in range(k // 10)])
 
 
 def best_seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The least processor seconds of each, which take turns."""
+    """Return the least processor seconds of each work. The works take turns."""
     best = dict.fromkeys(works, float("inf"))
     for _ in range(repeats):
         for name, work in works.items():
@@ -76,7 +79,10 @@ def best_seconds(works: dict[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 def measure(images: int = IMAGES, k: int = DRAWS, repeats: int = 7) -> dict[str, float]:
-    """Microseconds per image and draw of the three, and the ratios of NLL to products and of naive loop to NLL."""
+    """Return the microseconds per image and draw of the NLL, of the products and of the naive loop.
+
+    The ratios of NLL to products and of naive loop to NLL are returned too.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     model, x = build(), torch.rand(images, 1, 28, 28).round()
@@ -103,7 +109,7 @@ def measure(images: int = IMAGES, k: int = DRAWS, repeats: int = 7) -> dict[str,
 
 
 def peak_memory() -> dict[tuple[int, int], float]:
-    """Peak memory in MiB, each measured in a process of its own, by (images, draws)."""
+    """Return the peak memory in MiB by (images, draws), each measured in its own process."""
     return {case: _peak_memory_of(*case) for case in MEMORY_CASES}
 
 
@@ -118,7 +124,7 @@ def _print_memory(images: int, k: int) -> None:
     model = build()
     for _ in range(images // 500):
         model.log_marginal(torch.rand(500, 1, 28, 28).round(), k)
-    # Linux's count for getrusage begins with that of the process which started this one.
+    # On Linux, getrusage starts with the peak of the parent process.
     peak = next(
         line
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -128,7 +134,7 @@ def _print_memory(images: int, k: int) -> None:
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--k", type=int, default=DRAWS)

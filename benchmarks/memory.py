@@ -1,8 +1,8 @@
 """python -m benchmarks.memory [CASE]: the memory of a training step, in two measures.
 
 `allocated` is the largest sum of living tensors and temporaries that torch's profiler sees within one step
-(forward pass, loss, gradients): exact, and without weights, optimiser and images, which are there before.
-`process` is the most that a process holds which takes a few such steps with Adam, all libraries included.
+(forward pass, loss, gradients). It is exact, and excludes weights, optimiser and images, which exist before the
+step. `process` is the peak memory of a process that takes a few such steps with Adam, including all libraries.
 """
 
 import json
@@ -30,21 +30,21 @@ CASES = {
     "conv_64": (CONV, 64),
     "conv_64, recompute_decoder": ((*CONV, "recompute_decoder=true"), 64),
 }
-"""Overrides, and images in a step."""
+"""The overrides of each case, and the number of images in a step."""
 STEPS = 5
 
 
 def peak_mebibytes(overrides: tuple[str, ...], x: Tensor) -> float:
-    """The most that a step on the images x allocates, in MiB."""
+    """Return the peak of what a step on the images x allocates, in MiB."""
     config = composed_step(*overrides)
     torch.manual_seed(0)
     loss = framework_loss(config, x.shape[1:])[1]
-    loss(x).backward()  # what is made once: the gradients, buffers of the libraries
+    loss(x).backward()  # allocate what is made only once: gradients, buffers of libraries
     return allocated_mebibytes(lambda: loss(x).backward())
 
 
 def allocated_mebibytes(step: Callable[[], object]) -> float:
-    """The most that a step allocates, in MiB."""
+    """Return the peak of what a step allocates, in MiB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,20 +56,20 @@ def allocated_mebibytes(step: Callable[[], object]) -> float:
 
 
 def images(case: str) -> Tensor:
-    """Of one step."""
+    """Return random images for one step."""
     shape = (1, 28, 28) if case.startswith("burda") else (3, 64, 64)
     return torch.rand(CASES[case][1], *shape)
 
 
 def process_peak(case: str) -> float:
-    """The peak of this process after a few steps, in MiB."""
+    """Return the peak of this process after a few steps, in MiB."""
     torch.set_num_threads(1)
     config, x = composed_step(*CASES[case][0]), images(case)
     model, loss = framework_loss(config, x.shape[1:])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     keep_freed_memory()
     trained(loss, optimizer, [x] * STEPS)
-    # Linux's count for getrusage begins with that of the process which started this one.
+    # On Linux, getrusage starts with the peak of the parent process.
     peak = next(
         line
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -79,13 +79,13 @@ def process_peak(case: str) -> float:
 
 
 def process_peak_elsewhere(case: str) -> float:
-    """The same in a process of its own."""
+    """Return the peak of a new process that takes these steps, in MiB."""
     command = [sys.executable, "-m", "benchmarks.memory", case]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure() -> dict[str, dict[str, float]]:
-    """MiB of each case, by measure."""
+    """Return the MiB of each case, by measure."""
     return {
         "allocated": {case: peak_mebibytes(overrides, images(case)) for case, (overrides, _) in CASES.items()},
         "process": {case: process_peak_elsewhere(case) for case in CASES},

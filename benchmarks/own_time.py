@@ -1,24 +1,24 @@
-"""python -m benchmarks own_time: the processor time of an optimiser step that is the framework's own.
+"""python -m benchmarks own_time: the framework's own part of the processor time of an optimiser step.
 
-`framework`: a step within `trainer.fit` on the workload mlp_128, as `train.py` would take it: all logging and
-callbacks on, steps_at_once=auto. It is counted from the start of an epoch to that of its validation, so that the
-epoch's order, fetching images and turning them into floats, logged means and Lightning's loop all belong to it.
-`model`: zero_grad, forward pass, loss, backward pass and optimiser step of the framework's own model, objective
-and optimiser in a plain loop over float batches that are there already. The framework's own time is what
-lies between the two.
+`framework` is a step within `trainer.fit` on the workload mlp_128, as `train.py` would take it: all logging and
+callbacks on, steps_at_once=auto. Its time is counted from the start of an epoch to the start of the validation. So
+it includes the epoch's order, fetching images and turning them into floats, logged means and Lightning's loop.
+`model` is zero_grad, forward pass, loss, backward pass and optimiser step of the framework's own model, objective
+and optimiser in a plain loop over float batches in memory. The framework's own time is the difference between the
+two.
 
-How it could mislead, and what is done about it:
+These things could make the result misleading, and this is done about them:
 
-* The machine is not equally fast at all times. So both take turns of as many steps as the framework takes at
-  once, in one process, with the same allocator, libraries and threads: whenever the framework asks for its next
-  images, the plain loop first takes as many steps.
-* The first steps are slower, by what is made once. The first epoch does not count.
-* Each turn finds the processor's caches full of the other's weights. A second plain loop, `control`, takes turns,
-  too, and changes places with the first: what it takes beyond that one is what the method itself would call own
-  time where there is none.
-* A step could be left out, or steps taken otherwise than by default: both are counted, and reported.
+* The machine is not equally fast at all times. So the two take turns in one process, with the same allocator,
+  libraries and threads. A turn has as many steps as the framework takes at once: whenever the framework asks for
+  its next images, the plain loop first takes as many steps.
+* The first steps are slower, because some things are made only once. The first epoch is not counted.
+* At the start of each turn, the processor's caches are full of the other's weights. So a second plain loop,
+  `control`, takes turns too, and changes places with the first. The time that it takes beyond that of the first is
+  what the method would report as own time when there is none.
+* A step could be left out, or steps could be taken in another way than by default. Both are counted and reported.
 
-tests/test_benchmarks.py plants a delay in the framework's step, and finds it here.
+tests/test_benchmarks.py adds a delay to the framework's step and finds it in the result.
 """
 
 import json
@@ -49,28 +49,28 @@ from vae.training.build import build_module, build_trainer, finish_loggers, hide
 
 WORKLOAD = "mlp_128"
 BATCHES = 16
-"""That a plain loop goes round and round, as it has no part in fetching images."""
+"""The number of batches that a plain loop uses again and again, because it does not fetch images."""
 Steps = Callable[[int], None]
-"""Takes so many optimiser steps."""
+"""A function that takes the given number of optimiser steps."""
 
 
 @dataclass
 class Epoch:
-    """Processor seconds of the training part of an epoch, by who had them, and the framework's steps."""
+    """The processor seconds of an epoch's training part, by loop, and the number of the framework's steps."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     steps: int = 0
 
     def milliseconds(self, name: str) -> float:
-        """Of a step."""
+        """Return the milliseconds of a step."""
         return self.seconds[name] / self.steps * 1e3
 
 
 class Turns(Callback):
-    """Lets the plain loops take their turns while the framework trains, and keeps the time.
+    """A callback that lets the plain loops take their turns while the framework trains, and keeps the time.
 
     Args:
-        plain: the loops by name; who begins changes from turn to turn.
+        plain: the loops by name. Which of them begins changes from turn to turn.
     """
 
     def __init__(self, plain: dict[str, Steps]):
@@ -82,7 +82,7 @@ class Turns(Callback):
         self._began = time.process_time()
 
     def take(self, steps: int) -> None:
-        """As many steps of each plain loop."""
+        """Take this number of steps of each plain loop."""
         self.plain = dict(reversed(self.plain.items()))
         seconds = self.epochs[-1].seconds
         for name, loop in self.plain.items():
@@ -97,7 +97,7 @@ class Turns(Callback):
 
 
 class ImagesInTurns(ImageSubset):
-    """Training images; whoever asks for those of the next steps lets the others take their turn first."""
+    """Training images that let the plain loops take their turn before the images of the next steps are read."""
 
     def __init__(self, images: ImageSubset, turns: Turns):
         super().__init__(images.source, images.members)
@@ -109,7 +109,7 @@ class ImagesInTurns(ImageSubset):
 
 
 def plain_loop(config: DictConfig, data: ImageDataModule) -> Steps:
-    """The framework's model, objective and optimiser in a plain loop."""
+    """Return a plain loop with the framework's model, objective and optimiser."""
     model, loss = framework_loss(config, data.image_shape)
     optimizer = instantiate(config.optimizer)(model.parameters())
     size = config.data.batch_size
@@ -122,7 +122,7 @@ def plain_loop(config: DictConfig, data: ImageDataModule) -> Steps:
 
 
 def epochs_in_turns(workload: Workload, folder: Path, epochs: int) -> tuple[list[Epoch], int]:
-    """Train for so many epochs; their times, and how many steps the framework took at once."""
+    """Train for some epochs; return their times, and the number of steps that the framework took at once."""
     config = composed(workload, folder, f"trainer.max_epochs={epochs}")
     data = instantiate(config.data)
     data.prepare_data()
@@ -141,7 +141,10 @@ def epochs_in_turns(workload: Workload, folder: Path, epochs: int) -> tuple[list
 
 
 def summary(epochs: list[Epoch], steps_at_once: int) -> dict[str, Any]:
-    """Milliseconds a step: medians over the epochs but the first, and the spread of the differences."""
+    """Return the milliseconds of a step: medians over the epochs, and the spread of the differences.
+
+    The first epoch is left out.
+    """
     counted = epochs[1:]
 
     def beyond_model(name: str) -> dict[str, float]:
@@ -159,14 +162,17 @@ def summary(epochs: list[Epoch], steps_at_once: int) -> dict[str, Any]:
 
 
 def measure(epochs: int) -> dict[str, Any]:
-    """In a process of its own, as what a trainer sets is the whole process's."""
+    """Measure in a new process, because a trainer's settings apply to the whole process."""
     command = [sys.executable, "-m", "benchmarks.own_time", str(epochs)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main(epochs: int) -> None:
-    """Measure over so many epochs beside the first, one thread, and print it as JSON."""
+    """Measure with one thread and print the result as JSON.
+
+    The first epoch is not counted; `epochs` is the number of the others.
+    """
     torch.set_num_threads(1)
     quiet_libraries()
     workload = WORKLOADS[WORKLOAD]

@@ -1,8 +1,8 @@
-"""The NLL that trainer.precision=bf16-mixed costs, in training and in evaluation: python -m benchmarks precision.
+"""python -m benchmarks precision: the NLL that trainer.precision=bf16-mixed costs, in training and in evaluation.
 
-The default model of the digits, but with torch's weights and from the mean image, is trained once in each
-precision, from the same seed, and both models are then evaluated in each, on the test images and with the same
-draws.
+The model is the default model of the digits, but with torch's weights and a start from the mean image. It is
+trained once in each precision, from the same seed. Both models are then evaluated in each precision, on the test
+images and with the same draws.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ EPOCHS, DRAWS = 60, 500
 
 
 def trained(precision: str) -> tuple[LatentModel, torch.Tensor]:
-    """The model, and images of the test set."""
+    """Return the trained model, and the images of the test set."""
     with tempfile.TemporaryDirectory() as folder:
         config = composed_step(
             "init=torch",
@@ -41,14 +41,14 @@ def trained(precision: str) -> tuple[LatentModel, torch.Tensor]:
 
 
 def nll(model: LatentModel, x: torch.Tensor, precision: str) -> float:
-    """Nats per image, from the same draws at every call."""
+    """Return the NLL in nats per image, from the same draws at every call."""
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
         return -model.log_marginal(x, DRAWS).log_px.double().mean().item()
 
 
 def measure() -> dict[str, Any]:
-    """NLL by the precision of training, then by that of evaluation."""
+    """Return the NLL by the precision of training, then by that of evaluation."""
     torch.set_num_threads(1)
     quiet_libraries()
     found, images = {}, 0

@@ -1,4 +1,4 @@
-"""Random images in memory, of any number and size: `vae.data`'s way of serving them, without files."""
+"""Random images in memory, of any number and size, served like all sets of `vae.data` but without files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from vae.data.image_data import ImageDataModule, ImageSet
 
 
 class RandomImages(ImageDataModule):
-    """Images whose bytes are drawn evenly.
+    """Images whose bytes are drawn uniformly.
 
     Args:
-        count: training images.
+        count: the number of training images.
         shape: (C, H, W).
-        **options: of `ImageDataModule`.
+        **options: the options of `ImageDataModule`.
     """
 
     def __init__(self, count: int, shape: tuple[int, int, int], **options: Any):

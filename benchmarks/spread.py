@@ -1,9 +1,9 @@
-"""What is said of a number that was measured several times."""
+"""The summary of a number that was measured several times."""
 
 from collections.abc import Sequence
 from statistics import median
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most."""
+    """Return the median, the least and the most."""
     return {"median": median(values), "least": min(values), "most": max(values)}

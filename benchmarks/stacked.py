@@ -1,4 +1,7 @@
-"""Stacks on the CPU: a grid of 18 jobs under each launcher, and a step of a stack against its members' alone."""
+"""Stacks on the CPU.
+
+A grid of 18 jobs is timed under each launcher, and a step of a stack is compared with steps of its members alone.
+"""
 
 import tempfile
 import time
@@ -26,14 +29,14 @@ MODELS = {
     "the default model of the digits": ((), torch.Size((64, 1, 8, 8))),
     "784-400-20": (MLP, torch.Size((128, 1, 28, 28))),
 }
-"""Overrides, and the shape of a batch."""
+"""The overrides of each model, and the shape of a batch."""
 MEMBERS = (1, 2, 4, 8, 16)
 STEPS = 20
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "stacked.png"
 
 
 def launchers(folder: str) -> dict[str, float]:
-    """Seconds of the grid under each launcher, with two processes of one thread where there are several."""
+    """Return the seconds of the grid under each launcher. Parallel launchers have two processes of one thread."""
     ways = {"basic": list[str](), "stacked": [f"hydra.launcher.processes={PROCESSES}"]}
     if find_spec("hydra_plugins.hydra_joblib_launcher"):
         ways["joblib"] = [f"hydra.launcher.n_jobs={PROCESSES}"]
@@ -45,7 +48,7 @@ def launchers(folder: str) -> dict[str, float]:
 
 
 def stack(overrides: Sequence[str], shape: torch.Size, members: int) -> StackedRuns:
-    """A stack of modules that differ in their seed."""
+    """Return a stack of modules that differ in their seed."""
     made = []
     for seed in range(members):
         torch.manual_seed(seed)
@@ -56,13 +59,13 @@ def stack(overrides: Sequence[str], shape: torch.Size, members: int) -> StackedR
 
 
 def together(runs: StackedRuns, x: Tensor) -> Callable[[], object]:
-    """A step of a stack."""
+    """Return a step of a stack."""
     noise, at = runs.widest.model.noise(1, len(x)), torch.tensor(0)
     return lambda: runs.step(x, x, noise, at)
 
 
 def alone(runs: StackedRuns, x: Tensor) -> Callable[[], object]:
-    """A step of each member by itself, as training without a stack takes it."""
+    """Return a step of each member on its own, as training without a stack takes it."""
     noise = runs.widest.model.noise(1, len(x))
 
     def steps() -> None:
@@ -76,7 +79,7 @@ def alone(runs: StackedRuns, x: Tensor) -> Callable[[], object]:
 
 
 def milliseconds(step: Callable[[], object]) -> float:
-    """Processor time of a step."""
+    """Return the processor time of a step in milliseconds."""
     started = time.process_time()
     for _ in range(STEPS):
         step()
@@ -84,7 +87,10 @@ def milliseconds(step: Callable[[], object]) -> float:
 
 
 def steps(turns: int) -> dict[str, Any]:
-    """By model and members: how much faster a stack's step is than its members', in turns, and its memory."""
+    """Measure a stack's step against those of its members, by model and number of members.
+
+    The result has the ratios of turns that follow each other, and the memory of the stack.
+    """
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name, (overrides, shape) in MODELS.items():
@@ -106,7 +112,7 @@ def steps(turns: int) -> dict[str, Any]:
 
 
 def measure(turns: int) -> dict[str, Any]:
-    """Launchers, whose ratios are taken within a turn, and steps."""
+    """Measure the launchers, with ratios within each turn, and the steps."""
     found = []
     for _ in range(min(turns, 3)):
         with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +123,7 @@ def measure(turns: int) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any]) -> None:
-    """The cost of a step against the members, beside that of the members alone."""
+    """Draw the cost of a step against the number of members, beside that of the members alone."""
     figure = Figure(figsize=(7, 3), dpi=110, layout="constrained")
     for axes, (name, by_members) in zip(figure.subplots(1, 2), found["steps"].items(), strict=True):
         members = [int(number) for number in by_members]

@@ -1,4 +1,4 @@
-"""python -m benchmarks.startup: seconds until `train.py --help` has answered, and until a run's first step."""
+"""python -m benchmarks.startup: the seconds until `train.py --help` has answered, and until a run's first step."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ threading.Thread(target=end_at_second_step, daemon=True).start()
 sys.argv = ["train.py", *sys.argv[1:]]
 runpy.run_path("train.py", run_name="__main__")
 """
-"""Ends the process where its second step would begin. It imports nothing itself that the command does."""
+"""A program that ends the process where its second step would begin, and imports nothing else itself."""
 
 
 def seconds(*command: str) -> float:
@@ -35,7 +35,7 @@ def seconds(*command: str) -> float:
 
 
 def measure(turns: int = 5) -> dict[str, float]:
-    """Medians over the turns."""
+    """Return the medians over the turns."""
     with tempfile.TemporaryDirectory() as folder:
         found = [
             (seconds("train.py", "--help"), seconds("-c", FIRST_STEP, f"hydra.run.dir={folder}/{turn}"))

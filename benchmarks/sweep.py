@@ -1,8 +1,8 @@
-"""What a sweep adds to the training of its jobs: python -m benchmarks.sweep [jobs=40] [key=value …].
+"""python -m benchmarks.sweep [jobs=40] [key=value …]: what a sweep adds to the training of its jobs.
 
-Runs the digits under `basic`, one epoch of the default model a job unless keys say otherwise, in this process.
-Prints the time of a job beyond Trainer.fit, validate and test, and what the process holds after the first jobs and
-at the end: memory, open files, threads and objects; exit status 1 if they grow.
+It runs the digits under `basic` in this process. Each job is one epoch of the default model, unless keys say
+otherwise. It prints the time of a job beyond Trainer.fit, validate and test. It also prints what the process holds
+after the first jobs and at the end: memory, open files, threads and objects. The exit status is 1 if they grow.
 """
 
 import gc
@@ -20,11 +20,11 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 WARM_UP = 5
-"""Jobs after which caches are full."""
+"""The number of jobs after which caches are full."""
 
 
 class Held(NamedTuple):
-    """What the process holds after a job."""
+    """The resources that the process holds after a job."""
 
     at: float
     training: float
@@ -35,7 +35,7 @@ class Held(NamedTuple):
 
 
 def measure(jobs: int, overrides: list[str], folder: str) -> list[Held]:
-    """Run the sweep, and look at the process after each job."""
+    """Run the sweep, and measure the process after each job."""
     from lightning import Trainer
 
     from vae.sweep import job
@@ -75,7 +75,7 @@ def _now() -> tuple[float, int, int, int]:
 
 
 def main() -> int:
-    """The command; its exit status."""
+    """Run the command and return its exit status."""
     jobs = [argument for argument in sys.argv[1:] if argument.startswith("jobs=")]
     overrides = [argument for argument in sys.argv[1:] if argument not in jobs]
     with tempfile.TemporaryDirectory() as folder:

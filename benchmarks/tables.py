@@ -19,9 +19,9 @@ GOALS = {
     ("conv_64", "bare"): 0.98,
 }
 OWN_MILLISECONDS = 0.25
-"""At most, of the framework's own in a step."""
+"""The largest own time of the framework in a step that meets the goal, in milliseconds."""
 DATA_WAIT = 0.01
-"""The share of training with convolutions that may be spent on waiting for images."""
+"""The largest share of training with convolutions that may be spent on waiting for images."""
 
 
 def render() -> None:
@@ -39,7 +39,7 @@ def render() -> None:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """All that has been measured, as Markdown."""
+    """Return all measurements as Markdown."""
     rows = [
         row for name, result in found.items() if "framework_over" in result["found"] for row in _rows(name, result)
     ]
@@ -192,7 +192,7 @@ def _growth(found: dict[str, Any]) -> str:
 
 
 def _circumstances(found: dict[str, Any]) -> str:
-    """Each machine with its libraries, once, and which lines were measured there at which commit."""
+    """Return text on each machine with its libraries, and on the lines measured there at each commit."""
     places: dict[str, dict[str, list[str]]] = {}
     for name, result in found.items():
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())

@@ -20,13 +20,13 @@ from benchmarks.workload import WORKLOADS, composed, write_images
 
 
 class Process:
-    """A contender.
+    """A contender in its own process.
 
     Args:
-        workload: its name.
-        contender: its name.
-        folder: where the images are.
-        threads: of its operations.
+        workload: the name of the workload.
+        contender: the name of the contender.
+        folder: the folder of the images.
+        threads: the number of threads of its operations.
     """
 
     def __init__(self, workload: str, contender: str, folder: str, threads: int):
@@ -39,7 +39,7 @@ class Process:
         self.hear()
 
     def hear(self) -> list[str]:
-        """Its next line, in words."""
+        """Return the words of its next line."""
         assert self.process.stdout is not None
         words = self.process.stdout.readline().split()
         if not words:
@@ -48,7 +48,7 @@ class Process:
         return words
 
     def epoch(self) -> tuple[float, int]:
-        """Seconds and steps of one more epoch."""
+        """Train for one more epoch, and return its seconds and steps."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         seconds, steps = self.hear()
@@ -60,7 +60,10 @@ class Process:
 
 
 def measure(name: str, turns: int, threads: int) -> dict[str, Any]:
-    """Images per second of each contender (medians), and the ratios of the framework's to theirs, turn by turn."""
+    """Return each contender's images per second (medians), and how many times as fast the framework is.
+
+    The ratios are taken turn by turn.
+    """
     workload = WORKLOADS[name]
     others = [other for other in workload.contenders if other != "pythae" or find_spec("pythae")]
     contenders = ["framework", *others]
@@ -93,12 +96,12 @@ def measure(name: str, turns: int, threads: int) -> dict[str, Any]:
 
 
 def ratio(speeds: list[float], others: list[float]) -> dict[str, float]:
-    """Median, least and most of the ratios within the turns."""
+    """Return the median, the least and the most of the ratios within the turns."""
     return spread([own / other for own, other in zip(speeds, others, strict=True)])
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload", nargs="*", choices=[*WORKLOADS, []], default=list(WORKLOADS))
     parser.add_argument("--turns", type=int, default=5)

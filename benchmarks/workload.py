@@ -1,4 +1,4 @@
-"""What is trained for a benchmark: the command line's overrides, and images of the right size."""
+"""The trainings of a benchmark: the overrides of the command line, and images of the right size."""
 
 import tempfile
 from dataclasses import dataclass
@@ -18,9 +18,12 @@ MNIST = (60_000, 28, 28)
 class Workload:
     """A training to be timed.
 
-    overrides: of train.py. images: to train on. faces: whether they are
-    3×64×64, in files, and otherwise MNIST's, in its own format. contenders: who else trains the same.
-    ranks: processes of the framework.
+    Attributes:
+        overrides: the overrides of train.py.
+        contenders: the other programs that train the same model.
+        images: the number of training images.
+        faces: whether the images are 3×64×64, in files. If not, they are MNIST's, in its own format.
+        ranks: the number of processes of the framework.
     """
 
     overrides: tuple[str, ...]
@@ -52,7 +55,7 @@ WORKLOADS = {
 
 
 def write_images(workload: Workload, folder: Path) -> None:
-    """Random images in the files that the workload reads."""
+    """Write random images in the files that the workload reads."""
     generator = torch.Generator().manual_seed(0)
     if workload.faces:
         _write_faces(folder / "faces", workload.images, generator)
@@ -63,7 +66,7 @@ def write_images(workload: Workload, folder: Path) -> None:
 
 
 def composed(workload: Workload, folder: Path, *overrides: str) -> DictConfig:
-    """The resolved config of a run in `folder` on the images there."""
+    """Return the resolved config of a run in `folder` with the images there."""
     left_out = MNIST[0] - workload.images
     source = (
         [f"data.path={folder}/faces"] if workload.faces else [f"paths.data={folder}", f"data.val_size={left_out}"]
@@ -84,7 +87,7 @@ def composed(workload: Workload, folder: Path, *overrides: str) -> DictConfig:
 
 
 def composed_step(*overrides: str) -> DictConfig:
-    """The resolved config of a model and its training step, whatever the images."""
+    """Return the resolved config of a model and its training step, for any images."""
     fixed = ("trainer.accelerator=cpu", "logger=none", "callback=none", "name=bench")
     path = [] if any(override.startswith("paths.run=") for override in overrides) else ["paths.run=."]
     with initialize_config_dir(str(CONF), version_base="1.3"):
