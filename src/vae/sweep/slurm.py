@@ -115,7 +115,7 @@ class SlurmLauncher(Launcher):
             ChildProcessError: jobs ended without a result, and not because somebody cancelled them.
         """
         jobs = [self._directory(overrides) for overrides in job_overrides]
-        watch = Watch(jobs, self._asked_for(), Path(self.params["submitit_folder"]).parent)
+        watch = Watch(jobs, self._asked_for(), self._folder())
         watch.wait(self._submit(job_overrides, initial_job_idx))
         return []
 
@@ -154,7 +154,14 @@ class SlurmLauncher(Launcher):
             raise ConfigError(
                 f"hydra/launcher=submitit_slurm: SLURM does not take the jobs: {reason} ({self._asked_for()})"
             ) from error
+        for link in self._folder().glob(".submission_file_*.sh"):
+            # submitit leaves one to the script, and a sweep with links in its folder is refused to be read.
+            link.unlink()
         return [job.job_id for job in jobs]
+
+    def _folder(self) -> Path:
+        """Of submitit, within the sweep's directory."""
+        return Path(self.params["submitit_folder"]).parent
 
     def _asked_for(self) -> str:
         asked = [f"{key}={self.params[key]}" for key in TOLD if self.params.get(key) is not None]
