@@ -10,7 +10,7 @@ __all__ = ["fit_density", "load_model"]
 
 
 def __getattr__(name: str) -> object:
-    # torch is only imported once something is asked for, so that `python train.py --help` is quick.
+    # torch is imported only when a name is used, so that `python train.py --help` is quick.
     if name == "load_model":
         from vae.trained.load import load_model
 

@@ -1,4 +1,4 @@
-"""Checks of what a user typed: each raises one line that names the key, the value and what is allowed."""
+"""Checks of user input. Each raises one line that names the key, the value and what is allowed."""
 
 import math
 import os
@@ -6,14 +6,14 @@ import unicodedata
 from collections.abc import Iterable
 
 LARGEST = 2**31 - 1
-"""The largest whole number that torch takes everywhere."""
+"""The largest whole number that torch accepts everywhere."""
 
 BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that turn the text behind them around."""
+"""Characters that reverse the direction of the text after them."""
 
 
 class ConfigError(ValueError):
-    """A value or a combination that cannot work. The message is one line, meant for the user."""
+    """The error for a value or a combination that cannot work. The message is one line for the user."""
 
 
 def check_int(key: str, value: object, minimum: int = 1, maximum: int = LARGEST) -> int:
@@ -26,7 +26,7 @@ def check_int(key: str, value: object, minimum: int = 1, maximum: int = LARGEST)
 
 
 def _short(value: object) -> str:
-    """At most some 60 characters of a value."""
+    """Return at most about 60 characters of a value."""
     try:
         text = str(value)
     except ValueError:  # a whole number of more than 4,300 digits
@@ -35,19 +35,22 @@ def _short(value: object) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether a terminal shows a line as it is written: without control characters, and in one direction."""
+    """Return whether a terminal shows a line as it is written.
+
+    Such a line has no control characters, and its text has one direction.
+    """
     return all(unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and c not in BIDIRECTIONAL for c in value)
 
 
 def check_memory(what: str, size: float) -> None:
-    """Refuse what needs more memory than there is, before it is asked for.
+    """Refuse a size that needs more memory than the machine has, before the memory is requested.
 
     Args:
         what: the key, the value and what needs the memory, for the message.
-        size: in bytes, at least.
+        size: the least memory needed, in bytes.
 
     Raises:
-        ConfigError: neither this machine nor one of its GPUs has so much.
+        ConfigError: neither this machine nor one of its GPUs has this much memory.
     """
     import torch
 
@@ -88,13 +91,13 @@ def check_choice(key: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def check_bool(key: str, value: object) -> bool:
-    """Return `value`, true or false."""
+    """Return `value` if it is true or false, else raise `ConfigError`."""
     if not isinstance(value, bool):
         raise ConfigError(f"{key}={value}: must be true or false")
     return value
 
 
 def is_import_path(value: str) -> bool:
-    """Whether this is `<module>:<name>`, so that using it runs that module."""
+    """Return whether this is `<module>:<name>`, so that using it runs that module."""
     module, colon, name = value.partition(":")
     return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))

@@ -1,7 +1,7 @@
-"""What a command is doing, shown as time passes: a line that moves on a terminal, elsewhere one every few seconds.
+"""The progress of a command: a moving line on a terminal, or else a new line every few seconds.
 
-Whatever takes time is a `task`. Tasks may lie within one another; what is shown is where they all are, how long it
-has taken and how long it will. The environment variable VAE_PROGRESS=off keeps all of it away.
+Everything that takes time is a `task`. A task may contain other tasks. The line shows where they all are, how long
+it has taken and how long it will take. The environment variable VAE_PROGRESS=off turns this off.
 """
 
 import math
@@ -14,14 +14,17 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 SECONDS = 4.0
-"""Between two lines where there is no terminal, so that no five seconds pass without one on a busy machine."""
+"""The seconds between two lines if there is no terminal.
+
+Even on a busy machine, no five seconds then pass without a line.
+"""
 WIDTH = 24
-"""Letters of the bar."""
+"""The number of characters of the bar."""
 OFF = "VAE_PROGRESS"
 
 T = TypeVar("T")
 Look = Callable[[], tuple[float | None, str, str]]
-"""() → the share that is done, if known; what is being done; the numbers beside it."""
+"""A function () → the share that is done, if known; what is being done; the numbers beside it."""
 
 
 class Task:
@@ -29,23 +32,26 @@ class Task:
 
     Args:
         name: what is being done.
-        total: units of work, if they are known.
-        look: in place of both, what is asked at every showing; it runs in another thread.
+        total: the number of units of work, if it is known.
+        look: a function to use instead of both, called each time the line is shown; it runs in another thread.
     """
 
     def __init__(self, name: str, total: float | None = None, look: Look | None = None):
         self.name, self.total, self.done = name, total, 0.0
         self.look = look or (lambda: (self.done / self.total if self.total else None, self.name, ""))
         self.started = time.monotonic()
-        # Of a run that is resumed, much is done when it begins.
+        # A resumed run has done much of its work when it begins.
         self.share_before = self.look()[0] or 0.0
 
     def advance(self, units: float = 1) -> None:
-        """Count work that is done."""
+        """Count units of work that are done."""
         self.done += units
 
     def seconds_left(self, share: float | None) -> float:
-        """The time until the end, as so much took so long; infinite where that is not known."""
+        """Return the time until the end, estimated from the time taken so far.
+
+        It is infinite if it is unknown.
+        """
         if share is None:
             return math.inf
         gained = share - self.share_before
@@ -58,7 +64,7 @@ _display: "Display | None" = None
 
 @contextmanager
 def task(name: str, total: float | None = None, look: Look | None = None) -> Iterator[Task]:
-    """Show that something is being done until the block ends; see `Task`."""
+    """Show that something is being done until the block ends, see `Task`."""
     one = begin(Task(name, total, look))
     try:
         yield one
@@ -67,7 +73,7 @@ def task(name: str, total: float | None = None, look: Look | None = None) -> Ite
 
 
 def through(items: Iterable[T], name: str, total: int) -> Iterator[T]:
-    """The same items, shown as a task of so many."""
+    """Yield the same items, and show this as a task of `total` units."""
     with task(name, total) as one:
         for item in items:
             yield item
@@ -75,35 +81,35 @@ def through(items: Iterable[T], name: str, total: int) -> Iterator[T]:
 
 
 def begin(one: Task) -> Task:
-    """The same for what does not begin and end in one place."""
+    """Begin a task that does not begin and end in one place."""
     _tasks.append(one)
     return one
 
 
 def end(one: Task) -> None:
-    """End a task, and all within it."""
+    """End a task, and all tasks inside it."""
     if one in _tasks:
         del _tasks[_tasks.index(one) :]
 
 
 def advance(units: float = 1) -> None:
-    """Count work that is done of the innermost task, if there is one."""
+    """Count units of work of the innermost task, if there is one."""
     if _tasks:
         _tasks[-1].advance(units)
 
 
 def say(line: str) -> None:
-    """Print a line on how things went, where progress is shown."""
+    """Print a line on the results so far, if progress is shown."""
     if _display is not None:
         _display.say(line)
 
 
 @contextmanager
 def shown(out: Any = None) -> Iterator[None]:
-    """Show inside what is being done.
+    """Show the progress of the tasks inside the block.
 
     Args:
-        out: the stream where lines go if there is no terminal; stderr if not given.
+        out: the stream for lines if there is no terminal; stderr if not given.
     """
     global _display
     if _display is not None or os.environ.get(OFF) == "off":
@@ -119,11 +125,11 @@ def shown(out: Any = None) -> Iterator[None]:
 
 
 class Display:
-    """Looks at the tasks again and again, in a thread of its own.
+    """The display, which looks at the tasks again and again in its own thread.
 
     Args:
-        out: the stream where lines go if neither stdout nor stderr is a terminal.
-        seconds: between two lines.
+        out: the stream for lines if neither stdout nor stderr is a terminal.
+        seconds: the seconds between two lines.
     """
 
     def __init__(self, out: Any, seconds: float = SECONDS):
@@ -140,7 +146,7 @@ class Display:
             from rich.live import Live
             from rich.text import Text
 
-            # Whatever else is printed to this terminal comes above the line.
+            # Other output to this terminal appears above the line.
             on_stdout = self.out is sys.stdout
             self._live = Live(
                 console=Console(file=self.out),
@@ -175,7 +181,7 @@ class Display:
             print(line, file=self.out, flush=True)
 
     def line(self) -> str:
-        """What is being done, how much of it, for how long, and the numbers."""
+        """Return what is being done, how much of it is done, the time, and the numbers."""
         tasks = list(_tasks)
         if not tasks:
             doing = "finishing" if self._began else "starting"
@@ -199,7 +205,7 @@ class Display:
 
 
 def duration(seconds: float) -> str:
-    """Such as 9 s, 3 min, 2 h 5 min; a dash for what is unknown."""
+    """Return a time such as 9 s, 3 min or 2 h 5 min, or a dash if it is unknown."""
     if not math.isfinite(seconds):
         return "–"
     if seconds < 90:

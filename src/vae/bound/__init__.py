@@ -1,1 +1,1 @@
-"""Everything between z and the bound."""
+"""The computation of the bound from z."""

@@ -1,13 +1,14 @@
-"""Memory on the CPU, which is slow where the system must be asked for it at every operation."""
+"""Memory on the CPU. Operations are slow if each of them must ask the system for memory."""
 
 import torch
 
 
 def keep_freed_memory() -> None:
-    """Have glibc's malloc keep the memory of tensors that are freed, for the next ones.
+    """Make glibc's malloc keep the memory of freed tensors for the next tensors.
 
-    It gives back to the system what is freed of the largest tensor that it knows and more, so that on a CPU
-    every operation on megabytes asks for its pages anew, which was measured to take as long as the operation.
-    How large that is it learns from what is freed: here of 31 MiB that are never touched.
+    By default, malloc returns freed memory to the system if the tensor is at least as large as the largest one
+    that it has seen. On a CPU, every operation on megabytes then asks for its pages again, which was measured to
+    take as long as the operation itself. malloc learns this size from what is freed. Here it frees 31 MiB that are
+    never used.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)

@@ -1,1 +1,1 @@
-"""How a command behaves: its errors, its signals, its processes."""
+"""The behaviour of a command: its errors, its signals, its processes."""

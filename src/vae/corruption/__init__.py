@@ -1,1 +1,1 @@
-"""Clean image → what the encoder sees; the likelihood scores the clean one."""
+"""Corruptions: from a clean image to what the encoder sees. The likelihood scores the clean image."""

@@ -1,4 +1,7 @@
-"""Corruptions of x, drawn anew at each use from the default generator, which each batch's key has set."""
+"""Corruptions of x. They are drawn again at each use.
+
+The draws are from the default generator, which each batch's key has set.
+"""
 
 import torch
 from jaxtyping import Float
@@ -8,11 +11,13 @@ from vae.checks import ConfigError, check_number
 
 
 class GaussianNoise(nn.Module):
-    """`corruption=gaussian_noise`: x + sigma·ε with ε ~ N(0, 1) for each value (Im et al. 2017, Denoising
-    criterion for variational auto-encoding framework, section 4).
+    """`corruption=gaussian_noise`: x + sigma·ε with ε ~ N(0, 1) for each value.
+
+    The result is not clipped (Im et al. 2017, Denoising criterion for variational auto-encoding framework, section
+    4).
 
     Args:
-        sigma: of the noise, in units of x (the range of a pixel is 1). The result is not clipped.
+        sigma: the σ of the noise, in units of x (the range of a pixel is 1).
     """
 
     def __init__(self, sigma: float = 0.3):
@@ -24,8 +29,10 @@ class GaussianNoise(nn.Module):
 
 
 class SaltAndPepper(nn.Module):
-    """`corruption=salt_and_pepper`: each pixel, in all its channels, is set with probability `rate` to 0 or
-    to 1, equally likely (Vincent et al. 2010, Stacked denoising autoencoders, section 3.3).
+    """`corruption=salt_and_pepper`: pixels set to 0 or to 1, with equal chance.
+
+    Each pixel, in all its channels, is set with probability `rate` (Vincent et al. 2010, Stacked denoising
+    autoencoders, section 3.3).
 
     Args:
         rate: in [0, 1].
@@ -41,8 +48,9 @@ class SaltAndPepper(nn.Module):
 
 
 class Mask(nn.Module):
-    """`corruption=mask`: each pixel, in all its channels, is set with probability `rate` to `fill` (Vincent et
-    al. 2010, section 3.3).
+    """`corruption=mask`: pixels set to `fill`.
+
+    Each pixel, in all its channels, is set with probability `rate` (Vincent et al. 2010, section 3.3).
 
     Args:
         rate: in [0, 1].
@@ -59,11 +67,12 @@ class Mask(nn.Module):
 
 
 class Box(nn.Module):
-    """`corruption=box`: inpainting, a box at a random place in each image is set to `fill` (Pathak et al. 2016,
-    Context encoders, section 3.3).
+    """`corruption=box`: a box at a random place in each image, set to `fill`, for inpainting.
+
+    Source: Pathak et al. 2016, Context encoders, section 3.3.
 
     Args:
-        size: side of the box as a part of the image's sides, in (0, 1].
+        size: the side of the box as a fraction of the image's sides, in (0, 1].
         fill: in [0, 1].
     """
 
@@ -78,7 +87,7 @@ class Box(nn.Module):
         return x.masked_fill(box, self.fill)
 
     def _inside(self, x: Float[Tensor, "B C H W"], length: int) -> Tensor:
-        """For each image, which of the `length` rows or columns the box takes, shape (B, length)."""
+        """Return, for each image, a mask of the rows or columns that the box covers, of shape (B, length)."""
         side = round(self.size * length)
         if side == 0:
             raise ConfigError(f"corruption.size={self.size}: the box has no pixel in an image of side {length}")

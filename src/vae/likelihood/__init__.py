@@ -1,1 +1,1 @@
-"""Decoder output → p(x|z), as a torch distribution over x."""
+"""Likelihoods: from the decoder's output to p(x|z), as a torch distribution over x."""

@@ -17,9 +17,10 @@ from vae.likelihood.likelihood import Likelihood
 class _LogProbability(torch.autograd.Function):
     """Σ over C, H, W of x ln p + (1 − x) ln(1 − p), for logits l = ln(p / (1 − p)).
 
-    It is Σ [x l − softplus(l)], where softplus(l) = l/2 + |l|/2 − ln σ(|l|). As σ(|l|) is in [½, 1], the product
-    of 16 of them cannot underflow, so that one logarithm serves 16 pixels and no pixel needs more than one
-    exponential: quicker than `binary_cross_entropy_with_logits`, as exact. The gradient to l is x − σ(l).
+    It is Σ [x l − softplus(l)], where softplus(l) = l/2 + |l|/2 − ln σ(|l|). Because σ(|l|) is in [½, 1], the
+    product of 16 of them cannot underflow. So one logarithm is enough for 16 pixels, and no pixel needs more than
+    one exponential. This is quicker than `binary_cross_entropy_with_logits` and as exact. The gradient to l is x −
+    σ(l).
     """
 
     @staticmethod
@@ -42,8 +43,8 @@ class _LogProbability(torch.autograd.Function):
         to_logits = to_value = None
         if ctx.needs_input_grad[0]:
             p = logits.sigmoid()
-            # In place where that is possible: a further tensor pushes weights out of the caches. It is not where
-            # this is differentiated itself, for a second derivative or within torch.func.grad.
+            # Work in place if possible, because another tensor pushes weights out of the caches. It is impossible
+            # if this is differentiated itself, for a second derivative or within torch.func.grad.
             fits = p.numel() == gradient.numel() * p.shape[-3:].numel() and not torch.is_grad_enabled()
             to_logits = p.sub_(value).mul_(-each) if fits else (value - p) * each
             to_logits = to_logits.sum_to_size(logits.shape)
@@ -53,7 +54,10 @@ class _LogProbability(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
-        """With the axis that is mapped in front of all others: it is one more of the batch."""
+        """Apply the function with the mapped axis moved to the front.
+
+        There it is one more axis of the batch.
+        """
         axes = max(t.ndim - (dim is not None) for t, dim in zip(tensors, in_dims, strict=True))
         moved = []
         for tensor, dim in zip(tensors, in_dims, strict=True):
@@ -64,7 +68,7 @@ class _LogProbability(torch.autograd.Function):
         return _LogProbability.apply(*moved), 0
 
 
-# Asked for at every call, which takes longer than all the rest of it unless it is there.
+# torch asks for the signature at every call. Without this attribute, that takes longer than the rest of the call.
 _LogProbability.forward.__signature__ = signature(_LogProbability.forward)  # type: ignore[attr-defined]
 
 
@@ -79,11 +83,11 @@ class IndependentBernoulli(Independent):
         super().__init__(TorchBernoulli(logits=logits, validate_args=False), 3, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*M C H W"]) -> Float[Tensor, "*L"]:
-        """log p(value) in nats, over the broadcast batch shapes of the two."""
+        """Return log p(value) in nats, over the broadcast batch shapes of the two."""
         logits = self.base_dist.logits
         if (
             torch.compiler.is_compiling()
-        ):  # which fuses the plain formula by itself, and does not know the vmap rule
+        ):  # the compiler fuses the plain formula itself, and does not know the vmap rule
             return (logits * value + F.logsigmoid(-logits)).sum((-3, -2, -1))
         return _LogProbability.apply(logits, value)
 
@@ -91,9 +95,9 @@ class IndependentBernoulli(Independent):
 class Bernoulli(Likelihood):
     """`likelihood=bernoulli`: log p(x|z) = Σ_pixels [x ln p + (1 − x) ln(1 − p)], p = sigmoid(decoder).
 
-    A probability for binarised images (`data.binarize=dynamic|threshold`). On grey values it is the
-    cross-entropy that many introductions use, which is no density over [0, 1]: nothing in bits is
-    reported for it then (for grey values there is the continuous Bernoulli).
+    This is a probability for binarised images (`data.binarize=dynamic|threshold`). On grey values it is the
+    cross-entropy that many introductions use. That is not a density over [0, 1], so nothing in bits is reported
+    for it. For grey values, use the continuous Bernoulli.
 
     Args:
         image_shape: (C, H, W).
@@ -105,9 +109,9 @@ class Bernoulli(Likelihood):
         super().__init__(image_shape)
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> IndependentBernoulli:
-        """p(x|z), of event shape (C, H, W)."""
+        """Return p(x|z), of event shape (C, H, W)."""
         return IndependentBernoulli(params)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-        """The decoder output at which the likelihood's mean is `mean`, kept within 0.001 of 0 and 1."""
+        """Return the decoder output for which the likelihood's mean is `mean`, kept within 0.001 of 0 and 1."""
         return torch.logit(mean, eps=1e-3)

@@ -14,8 +14,8 @@ from vae.likelihood.rounded import TOP, RoundedNormal, Shape
 class Categorical(Likelihood):
     """log P(x|z) = Σ_pixels ln softmax(decoder)_{255 x}, with 256 decoder maps for each channel.
 
-    It knows nothing of the order of the levels, which it must learn from data (van den Oord et al. 2016,
-    Pixel recurrent neural networks, section 3.5).
+    It does not know the order of the levels, and must learn it from data (van den Oord et al. 2016, Pixel
+    recurrent neural networks, section 3.5).
 
     Args:
         image_shape: (C, H, W).
@@ -28,12 +28,15 @@ class Categorical(Likelihood):
         super().__init__(((TOP + 1) * channels, height, width))
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
-        """p(x|z), of event shape (C, H, W), from maps in the order (level, channel)."""
+        """Return p(x|z), of event shape (C, H, W), from maps in the order (level, channel)."""
         logits = params.unflatten(-3, (TOP + 1, -1)).movedim(-4, -1)
         return Independent(Levels(logits), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:
-        """The decoder output of a rounded Gaussian about `mean` with σ = 0.3, which favours no level much."""
+        """Return the decoder output of a rounded Gaussian around `mean` with σ = 0.3.
+
+        It prefers no level strongly.
+        """
         level = torch.linspace(0, 1, TOP + 1).to(mean)[:, None, None, None].expand(-1, *mean.shape)
         return RoundedNormal(mean, mean.new_tensor(0.3)).log_prob(level).flatten(0, 1)
 
@@ -49,19 +52,19 @@ class Levels(Distribution):
         super().__init__(logits.shape[:-1], validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ln P(value), elementwise, for value at a level."""
+        """Return ln P(value), elementwise. Each value must be one of the levels."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         level = (value * TOP).round().long().expand(shape).unsqueeze(-1)
         return self.log_probability.expand(*shape, -1).gather(-1, level).squeeze(-1)
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """Σ_level P(level) x(level)."""
+        """The mean Σ_level P(level) x(level)."""
         levels = torch.linspace(0, 1, TOP + 1).to(self.log_probability)
         return (self.log_probability.exp() * levels).sum(-1)
 
     def sample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        """Draws of x."""
+        """Return draws of x."""
         flat = self.log_probability.exp().flatten(0, -2)
         shape = self._extended_shape(Size(sample_shape))
         level = torch.multinomial(flat, Size(sample_shape).numel(), replacement=True).T.reshape(shape)

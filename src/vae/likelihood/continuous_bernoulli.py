@@ -1,4 +1,4 @@
-"""`likelihood=continuous_bernoulli`: what the cross-entropy of grey values lacks to be a density."""
+"""`likelihood=continuous_bernoulli`: the cross-entropy of grey values, normalised to be a density."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -17,8 +17,8 @@ from vae.likelihood.rounded import Shape
 class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π_pixels C(λ) λ^x (1 − λ)^(1−x) on [0, 1], λ = sigmoid(decoder).
 
-    The Bernoulli's cross-entropy plus log C(λ), which makes it integrate to 1 (Loaiza-Ganem & Cunningham
-    2019, The continuous Bernoulli, equations 5–7).
+    Its log is that of the Bernoulli's cross-entropy plus log C(λ), which makes the density integrate to 1
+    (Loaiza-Ganem & Cunningham 2019, The continuous Bernoulli, equations 5–7).
 
     Args:
         image_shape: (C, H, W).
@@ -30,11 +30,11 @@ class ContinuousBernoulli(Likelihood):
         super().__init__(image_shape)
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """p(x|z), of event shape (C, H, W)."""
+        """Return p(x|z), of event shape (C, H, W)."""
         return Independent(TiltedUniform(params), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-        """The decoder output at which the likelihood's mean is `mean`, kept within 0.02 of 0 and 1."""
+        """Return the decoder output for which the likelihood's mean is `mean`, kept within 0.02 of 0 and 1."""
         target = mean.clamp(0.02, 0.98)
         low, high = torch.full_like(mean, -60.0), torch.full_like(mean, 60.0)
         for _ in range(40):  # bisection: the mean rises with the logit
@@ -47,7 +47,8 @@ class ContinuousBernoulli(Likelihood):
 class TiltedUniform(Distribution):
     """p(x) = a e^{ax} / (e^a − 1) on [0, 1]: the continuous Bernoulli by its logit a = ln λ − ln(1 − λ).
 
-    In this form nothing overflows or cancels at any a; torch's own, by λ, is only right for |a| < 16.
+    In this form, nothing overflows or cancels at any a. torch's own class, which uses λ, is correct only for |a| <
+    16.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -59,9 +60,9 @@ class TiltedUniform(Distribution):
         super().__init__(logits.shape, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ax − ln((e^a − 1) / a), where ln((e^a − 1) / a) = max(a, 0) + ln((1 − e^{−|a|}) / |a|).
+        """Return ax − ln((e^a − 1) / a), where ln((e^a − 1) / a) = max(a, 0) + ln((1 − e^{−|a|}) / |a|).
 
-        Near 0, where the gradient of this cancels, it is a/2 + ln(sinh(y) / y), y = a/2, as a series.
+        Near 0, the gradient of this form cancels. There it is a/2 + ln(sinh(y) / y), y = a/2, as a series.
         """
         is_near, near, far = _divided(self.logits, 0.5)
         square = near.square() / 4
@@ -71,15 +72,19 @@ class TiltedUniform(Distribution):
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """1 / (1 − e^{−a}) − 1 / a, near 0 as the series of ½ + (coth y − 1/y) / 2, y = a/2."""
+        """The mean 1 / (1 − e^{−a}) − 1 / a.
+
+        Near 0 it is computed as the series of ½ + (coth y − 1/y) / 2, y = a/2.
+        """
         is_near, near, far = _divided(self.logits, 0.5)
         odd = near / 2 * _polynomial(near.square() / 4, (1 / 3, -1 / 45, 2 / 945, -1 / 4725, 2 / 93555))
         return torch.where(is_near, 0.5 + odd / 2, 1 / -torch.expm1(-far) - 1 / far)
 
     def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        """The inverse distribution function ln(1 + u (e^a − 1)) / a at u ~ U(0, 1).
+        """Return draws by the inverse distribution function ln(1 + u (e^a − 1)) / a at u ~ U(0, 1).
 
-        It is taken of −|a| and turned about ½ where a > 0; near 0 it is a series, by the cumulants of u.
+        The function is computed for −|a| and mirrored around ½ if a > 0. Near 0 it is a series, by the cumulants
+        of u.
         """
         a = self.logits.expand(self._extended_shape(Size(sample_shape)))
         u = torch.rand_like(a)
@@ -91,11 +96,14 @@ class TiltedUniform(Distribution):
 
 
 def _divided(a: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether |a| is below a limit; a where it is, else 0; and a where it is not, else 1."""
+    """Return whether |a| is below a limit, and a for each of the two cases.
+
+    The first a is a where |a| is below the limit, else 0. The second is a where |a| is not, else 1.
+    """
     is_near = a.abs() < limit
     return is_near, a.masked_fill(~is_near, 0.0), a.masked_fill(is_near, 1.0)
 
 
 def _polynomial(t: Tensor, coefficients: Sequence[float | Tensor]) -> Tensor:
-    """Σ_i c_i t^i, by Horner's rule."""
+    """Return Σ_i c_i t^i, by Horner's rule."""
     return reduce(lambda total, c: total * t + c, reversed(coefficients))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""p(x|z) over the 256 levels of a byte: real probabilities, so that bits per dimension are exact."""
+"""p(x|z) over the 256 levels of a byte. These are real probabilities, so that bits per dimension are exact."""
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,8 @@ from vae.likelihood.rounded import RoundedLogisticMixture, RoundedNormal
 class DiscretizedGaussian(Likelihood):
     """`likelihood=discretized_gaussian`: the Gaussian with a fixed σ, over 256 levels.
 
-    log P(x|z) = Σ_pixels ln [Φ((x + 1/510 − μ) / σ) − Φ((x − 1/510 − μ) / σ)] (Ho et al. 2020, Denoising
-    diffusion probabilistic models, equation 13).
+    log P(x|z) = Σ_pixels ln [Φ((x + 1/510 − μ) / σ) − Φ((x − 1/510 − μ) / σ)] (Ho et al. 2020, Denoising diffusion
+    probabilistic models, equation 13).
 
     Args:
         image_shape: (C, H, W).
@@ -33,11 +33,11 @@ class DiscretizedGaussian(Likelihood):
     sigma: Tensor
 
     def forward(self, params: Float[Tensor, "*N C H W"]) -> Independent:
-        """p(x|z), of event shape (C, H, W)."""
+        """Return p(x|z), of event shape (C, H, W)."""
         return Independent(RoundedNormal(params, self.sigma), 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-        """The decoder output at which the mean before rounding is `mean`."""
+        """Return the decoder output for which the mean before rounding is `mean`."""
         return mean
 
     @property
@@ -54,7 +54,7 @@ class DiscretizedLogistic(Likelihood):
 
     Args:
         image_shape: (C, H, W).
-        components: logistics in the mixture.
+        components: the number of logistics in the mixture.
         init_scale: s at the start.
         min_scale: the lower bound of s, below `init_scale`.
     """
@@ -78,7 +78,7 @@ class DiscretizedLogistic(Likelihood):
         self.min_scale = min_scale
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
-        """p(x|z), of event shape (C, H, W), from maps in the order (part, component, channel)."""
+        """Return p(x|z), of event shape (C, H, W), from maps in the order (part, component, channel)."""
         maps = params.unflatten(-3, (self.parts, self.components, -1))
         mean, raw_scale, *logits = maps.unbind(-5)  # (*N, components, C, H, W) each
         log_weight = logits[0].log_softmax(-4) if logits else torch.zeros_like(mean)
@@ -86,7 +86,10 @@ class DiscretizedLogistic(Likelihood):
         return Independent(mixture, 3, validate_args=False)
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:
-        """The decoder output at which all components are at `mean` (spread a little, to tell them apart)."""
+        """Return the decoder output for which all components are near `mean`.
+
+        They are spread a little, so that they differ.
+        """
         offsets = torch.linspace(-1, 1, self.components) if self.components > 1 else torch.zeros(1)
         means = mean + 0.1 * offsets.to(mean)[:, None, None, None]
         maps = [means, torch.full_like(means, self.init_raw_scale), torch.zeros_like(means)]

@@ -1,7 +1,7 @@
 """Continuous variables rounded to the 256 levels of a byte, 0, 1/255, …, 1.
 
-What lies below 0 or above 1 is counted to these levels: P(level x) = F(x + ½/255) − F(x − ½/255), where
-F is the distribution function, read as 0 below the lowest level and as 1 above the highest.
+Values below 0 or above 1 count as these levels: P(level x) = F(x + ½/255) − F(x − ½/255), where F is the
+distribution function. F is taken as 0 below the lowest level and as 1 above the highest.
 """
 
 import math
@@ -22,24 +22,27 @@ GAUSS_NODES = (
     (math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 3, (322 + 13 * math.sqrt(70)) / 900),
     (math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 3, (322 - 13 * math.sqrt(70)) / 900),
 )
-"""Of the mean of an even function over [−1, 1], by the Gauss–Legendre rule of 5 points: nodes ≥ 0 and weights."""
+"""Nodes ≥ 0 and weights for the mean of an even function over [−1, 1].
+
+They are those of the Gauss–Legendre rule of 5 points.
+"""
 
 Shape = Size | list[int] | tuple[int, ...]
-"""What torch's distributions take for a shape of samples."""
+"""The types that torch's distributions accept for a shape of samples."""
 
 
 class Rounded(Distribution):
-    """What the rounded variables share."""
+    """The base class of the rounded variables."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.unit_interval
 
     @abstractmethod
     def draw(self, shape: Size) -> Float[Tensor, "..."]:
-        """Draws of the variable before it is rounded."""
+        """Return draws of the variable before it is rounded."""
 
     def sample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        """Draws of x, each one of the 256 levels."""
+        """Return draws of x, each one of the 256 levels."""
         with torch.no_grad():
             return (self.draw(self._extended_shape(Size(sample_shape))).clamp(0, 1) * TOP).round() / TOP
 
@@ -52,10 +55,11 @@ class RoundedNormal(Rounded):
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ln [Φ(b) − Φ(a)] at the level's two edges; one of them is infinite at the lowest and the highest level.
+        """Return ln [Φ(b) − Φ(a)] at the level's two edges a and b.
 
-        With the sign at which a + b ≤ 0, and half the width h = (b − a) / 2, it is one of three forms, in none of
-        which numbers cancel, so that values and gradients are exact in float32, too:
+        One of the edges is infinite at the lowest and at the highest level. The sign is chosen so that a + b ≤ 0,
+        and half the width is h = (b − a) / 2. The result is one of three forms. In none of them numbers cancel, so
+        that values and gradients are exact in float32, too:
 
         * b > 0: ln(1 − Φ(−b) − Φ(a));
         * b ≤ 0: −b²/2 + ln ½[e(b) − e^{−(a² − b²)/2} e(a)] with e(t) = erfcx(−t/√2) = 2Φ(t) e^{t²/2};
@@ -65,7 +69,7 @@ class RoundedNormal(Rounded):
         centre = (value - self.loc) / self.scale
         first, last = value < 0.5 / TOP, value > 1 - 0.5 / TOP
         ends = first | last
-        # The level's upper edge, or of the mirrored one, in units of σ.
+        # The upper edge of the level, or of the mirrored level, in units of σ.
         b = half + torch.where(ends, torch.where(first, centre, -centre), -centre.abs())
         a = b - 2 * half
         exponent = 2 * half * centre.abs()  # (a² − b²) / 2
@@ -89,7 +93,10 @@ class RoundedNormal(Rounded):
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """E[X clipped to [0, 1]] of the unrounded X, which differs from the rounded mean by less than 1e-3."""
+        """The mean E[X clipped to [0, 1]] of the unrounded X.
+
+        It differs from the rounded mean by less than 1e-3.
+        """
         low, high = -self.loc / self.scale, (1 - self.loc) / self.scale
         phi_low, phi_high = torch.special.ndtr(low), torch.special.ndtr(high)
         density = torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)
@@ -119,7 +126,10 @@ class RoundedLogisticMixture(Rounded):
         super().__init__(Size((*loc.shape[:-4], *loc.shape[-3:])), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """ln Σ_i π_i [sigmoid(b) − sigmoid(a)] at the level's edges, by sigmoid(b) sigmoid(−a) (1 − e^{a−b})."""
+        """Return ln Σ_i π_i [sigmoid(b) − sigmoid(a)] at the level's edges a and b.
+
+        The difference is computed as sigmoid(b) sigmoid(−a) (1 − e^{a−b}).
+        """
         value = value.unsqueeze(-4)
         log_below = F.logsigmoid((value + 0.5 / TOP - self.loc) / self.scale)  # of the upper edge
         log_above = F.logsigmoid((self.loc - value + 0.5 / TOP) / self.scale)  # of the lower edge
@@ -129,7 +139,10 @@ class RoundedLogisticMixture(Rounded):
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """E[X clipped to [0, 1]] of the unrounded X, which differs from the rounded mean by less than 1e-3."""
+        """The mean E[X clipped to [0, 1]] of the unrounded X.
+
+        It differs from the rounded mean by less than 1e-3.
+        """
         # ∫₀¹ sigmoid((μ − t) / s) dt, the integral of the probability to exceed t.
         clipped = self.scale * (F.softplus(self.loc / self.scale) - F.softplus((self.loc - 1) / self.scale))
         return (self.log_weight.exp() * clipped).sum(-4)
@@ -145,12 +158,12 @@ class RoundedLogisticMixture(Rounded):
 
 
 def _erfcx(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """2 Φ(t) e^{t²/2}, for t ≤ 0."""
+    """Return 2 Φ(t) e^{t²/2}, for t ≤ 0."""
     return torch.special.erfcx(t * -math.sqrt(0.5))
 
 
 def log1mexp(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """ln(1 − e^{−x}) for x ≥ 0 (Mächler 2012, Accurately computing log(1 − exp(−|a|)), equation 7)."""
+    """Return ln(1 − e^{−x}) for x ≥ 0 (Mächler 2012, Accurately computing log(1 − exp(−|a|)), equation 7)."""
     x = x.clamp(min=torch.finfo(x.dtype).tiny)
     small = x < math.log(2)
     near, far = torch.where(small, x, torch.ones_like(x)), torch.where(small, torch.ones_like(x), x)

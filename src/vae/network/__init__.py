@@ -1,1 +1,1 @@
-"""Encoders x → features and decoders z → likelihood parameters, side by side for each architecture."""
+"""Networks: encoders x → features and decoders z → likelihood parameters, in pairs for each architecture."""

@@ -1,4 +1,4 @@
-"""The activations that networks may be configured with, by name."""
+"""The activations that a network's config may name."""
 
 from torch import nn
 
@@ -17,9 +17,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation_layer(name: str) -> nn.Module:
-    """A new layer of the activation called `name`.
+    """Return a new layer of the activation called `name`.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no activation with this name.
     """
     return ACTIVATIONS[check_choice("network.activation", name, ACTIVATIONS)]()

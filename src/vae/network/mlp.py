@@ -1,4 +1,4 @@
-"""`network=mlp`: fully connected layers both ways."""
+"""`network=mlp`: fully connected layers in the encoder and the decoder."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -43,9 +43,10 @@ def _hidden_layers(sizes: Sequence[int], activation: str, gated: bool) -> list[n
 
 
 class MLPEncoder(Encoder):
-    """Image → features: one hidden layer for each of `hidden_sizes`, each followed by the activation.
+    """An encoder, image → features, with one hidden layer for each of `hidden_sizes`.
 
-    With no hidden sizes the features are the pixels, and the encoder is linear in x.
+    The activation follows each hidden layer. If there are no hidden sizes, the features are the pixels, and the
+    encoder is linear in x.
 
     Args:
         image_shape: (C, H, W).
@@ -72,11 +73,13 @@ class MLPEncoder(Encoder):
 
 
 class MLPDecoder(Decoder):
-    """z → likelihood parameters: the encoder's hidden sizes in reverse, then a linear output.
+    """A decoder, z → likelihood parameters, with the encoder's hidden sizes in reverse order.
+
+    A linear output layer follows the hidden layers.
 
     Args:
         latent_size: D.
-        param_shape: (P, H, W), what the likelihood asks for.
+        param_shape: (P, H, W), the shape that the likelihood needs.
         hidden_sizes: the encoder's widths, from the image inwards.
         activation: a name in `vae.network.activation`.
         gated: whether hidden layers are `GatedLinear`.
@@ -103,5 +106,5 @@ class MLPDecoder(Decoder):
 
     @torch.no_grad()
     def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
-        """Start the output at `params`, so that training need not first find the mean image."""
+        """Set the bias so that the output starts at `params`, and training need not first find the mean image."""
         self.output.bias.copy_(params.flatten())

@@ -1,4 +1,4 @@
-"""What every encoder and every decoder is."""
+"""The base classes of all encoders and decoders."""
 
 from abc import ABC, abstractmethod
 
@@ -7,31 +7,31 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module, ABC):
-    """Image → features.
+    """An encoder, image → features.
 
-    One of your own takes (image_shape), sets `features` and gives `forward`.
+    To write your own, take (image_shape), set `features` and define `forward`.
 
     Attributes:
-        features: F, how many it gives.
+        features: F, the number of features.
     """
 
     features: int
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
-        """The features of images."""
+        """Return the features of images."""
 
 
 class Decoder(nn.Module, ABC):
-    """z → the likelihood's parameters.
+    """A decoder, z → the likelihood's parameters.
 
-    One of your own takes (latent_size, param_shape) and gives both functions.
+    To write your own, take (latent_size, param_shape) and define both functions.
     """
 
     @abstractmethod
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
-        """The parameters of p(x|z) for each z."""
+        """Return the parameters of p(x|z) for each z."""
 
     @abstractmethod
     def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:
-        """Start the output at `params`, so that training need not first find the mean image."""
+        """Set the bias so that the output starts at `params`, and training need not first find the mean image."""

@@ -1,1 +1,1 @@
-"""Terms → the loss to minimise, and the schedules of its weights."""
+"""Objectives: from terms to the loss to minimise, and the schedules of its weights."""

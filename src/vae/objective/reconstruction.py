@@ -9,13 +9,13 @@ from vae.objective.objective import Objective
 
 
 class Reconstruction(Objective):
-    """loss = mean over images of −(1/k) Σ_k log p(x|z_k), with nothing that draws q(z|x) to the prior.
+    """The loss −(1/k) Σ_k log p(x|z_k), as a mean over images. Nothing pulls q(z|x) towards the prior.
 
     With `posterior=delta` this is the plain autoencoder.
 
     Args:
-        k: draws of z for each image; more than one only where the posterior is not a point.
-        chunk: draws decoded at a time; None for all at once.
+        k: the number of draws of z for each image; more than one is allowed only if the posterior is not a point.
+        chunk: the number of draws decoded at a time; None for all at once.
     """
 
     needs_density = False
@@ -25,5 +25,5 @@ class Reconstruction(Objective):
         super().__init__(check_int("objective.k", k), chunk)
 
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
-        """The loss in nats per image at optimiser step `step`."""
+        """Return the loss in nats per image at optimiser step `step`."""
         return terms.distortion.mean()

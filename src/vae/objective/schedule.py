@@ -1,4 +1,4 @@
-"""β as a pure function of the optimiser step, so that resuming a run changes nothing."""
+"""β as a pure function of the optimiser step, so that resuming a run does not change it."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from vae.checks import check_int, check_number
 
 
 class Linear:
-    """β rises linearly from `start` to `end` over the first `steps` steps and stays there.
+    """A β that rises linearly from `start` to `end` over the first `steps` steps and stays there.
 
     Source: S. Bowman et al., Generating sentences from a continuous space, 2016, section 3.1.
     """
@@ -22,7 +22,9 @@ class Linear:
 
 
 class Cyclical:
-    """β rises linearly from `start` to `end` over the first `rise` of each period of `steps` steps, then holds.
+    """A β that rises and is reset in each period of `steps` steps.
+
+    It rises linearly from `start` to `end` over the first part `rise` of the period, and then stays.
 
     Source: H. Fu et al., Cyclical annealing schedule, 2019, equation 6.
     """
@@ -38,5 +40,5 @@ class Cyclical:
 
 
 def _at_most_one(steps: int | Tensor, of: float) -> Tensor:
-    """min(steps / of, 1), in float64 and without waiting for a device."""
+    """Return min(steps / of, 1), in float64 and without waiting for a device."""
     return (torch.as_tensor(steps, dtype=torch.float64) / of).clamp(max=1.0)

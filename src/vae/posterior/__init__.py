@@ -1,1 +1,1 @@
-"""Features → q(z|x), as a torch distribution over z."""
+"""Posteriors: from features to q(z|x), as a torch distribution over z."""

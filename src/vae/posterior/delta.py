@@ -13,7 +13,7 @@ from vae.posterior.posterior import Posterior
 class Delta(Posterior):
     """q(z|x) = δ(z − μ(x)), with μ linear in the features.
 
-    It has no density, and KL(q‖p) = ∞, so that there is no bound to maximise: `objective=reconstruction`.
+    It has no density, and KL(q‖p) = ∞. So there is no bound to maximise: use `objective=reconstruction`.
 
     Args:
         features: F, the width of the encoder's output.
@@ -27,12 +27,12 @@ class Delta(Posterior):
         self.mean = nn.Linear(features, latent_size)
 
     def forward(self, features: Float[Tensor, "B F"]) -> "PointMass":
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        """Return q(z|x), of batch shape (B,) and event shape (D,)."""
         return PointMass(self.mean(features))
 
 
 class PointMass(Distribution):
-    """All the probability at one point, of event shape (D,)."""
+    """A distribution with all probability at one point, of event shape (D,)."""
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
@@ -52,10 +52,10 @@ class PointMass(Distribution):
         return torch.zeros_like(self.point)
 
     def rsample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        """The point, again and again."""
+        """Return the point, repeated."""
         return self.point.expand(self._extended_shape(Size(sample_shape)))
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The log-density: ∞ at the point, −∞ elsewhere."""
+        """Return the log-density: ∞ at the point, −∞ elsewhere."""
         at_point = (value == self.point).all(-1)
         return torch.where(at_point, torch.inf, -torch.inf).to(value.dtype)

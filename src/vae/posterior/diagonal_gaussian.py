@@ -22,8 +22,8 @@ class DiagonalGaussian(Posterior):
     Args:
         features: F, the width of the encoder's output.
         latent_size: D.
-        init_sigma: σ₀, about which σ is at the start. Far below 1, a latent tells the decoder much from the first
-            step, before the KL has driven it asleep.
+        init_sigma: σ₀, the approximate σ at the start. If it is far below 1, a latent gives the decoder much
+            information from the first step, before the KL term makes it inactive.
     """
 
     def __init__(self, features: int, latent_size: int, init_sigma: float = 1.0):
@@ -32,25 +32,25 @@ class DiagonalGaussian(Posterior):
         self.mean_and_log_scale = nn.Linear(features, 2 * latent_size)
 
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        """Return q(z|x), of batch shape (B,) and event shape (D,)."""
         mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)  # (B, D) each
         if not self.starts_at_one:
             log_scale = log_scale + self.log_init_sigma
         return Independent(LogScaleNormal(mean, log_scale), 1, validate_args=False)
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
-        """ε ~ N(0, I)."""
+        """Draw ε ~ N(0, I)."""
         weight = self.mean_and_log_scale.weight
         return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """z = μ + σε."""
+        """Return z = μ + σε."""
         assert isinstance(q, Independent)
         return q.base_dist.at(noise)
 
 
 class LogScaleNormal(Normal):
-    """N(μ, σ²) given by μ and ln σ, so that ln σ need not be found again from σ.
+    """N(μ, σ²) given by μ and ln σ, so that ln σ need not be computed from σ.
 
     Args:
         loc: μ.
@@ -65,27 +65,27 @@ class LogScaleNormal(Normal):
         return LogScaleNormal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
 
     def at(self, noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """μ + σε."""
+        """Return μ + σε."""
         return torch.addcmul(self.loc, self.scale, noise)
 
     def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
-        """μ + σε with ε ~ N(0, 1)."""
+        """Return μ + σε with ε ~ N(0, 1)."""
         shape = self._extended_shape(Size(sample_shape))
         return self.at(torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """−½ ((x − μ)/σ)² − ln σ − ½ ln 2π."""
+        """Return −½ ((x − μ)/σ)² − ln σ − ½ ln 2π."""
         return -0.5 * ((value - self.loc) / self.scale).square() - self.log_scale - HALF_LOG_2PI
 
     def entropy(self) -> Float[Tensor, "*N"]:
-        """ln σ + ½ (1 + ln 2π)."""
+        """Return ln σ + ½ (1 + ln 2π)."""
         return self.log_scale + (0.5 + HALF_LOG_2PI)
 
 
 def log_init_sigma(init_sigma: float) -> float:
-    """ln σ₀.
+    """Return ln σ₀.
 
     Raises:
-        ConfigError: it is not above 0.
+        ConfigError: σ₀ is not above 0.
     """
     return math.log(check_number("posterior.init_sigma", init_sigma, above=0))

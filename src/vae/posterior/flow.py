@@ -1,4 +1,7 @@
-"""`posterior=flow`: q(z|x) by a normalising flow from a diagonal Gaussian, all conditioned on the features."""
+"""`posterior=flow`: q(z|x) by a normalising flow from a diagonal Gaussian.
+
+Both depend on the features.
+"""
 
 from collections.abc import Sequence
 
@@ -16,23 +19,27 @@ from vae.posterior.posterior import Posterior
 from vae.random import generator
 
 MEAN_DRAWS = 64
-"""Draws, half of them the negatives of the others, from which the mean of q(z|x) is worked out."""
+"""The number of draws from which the mean of q(z|x) is computed.
+
+Half of them are the negatives of the others.
+"""
 
 
 class FlowPosterior(Posterior):
-    """z = f(ε₀; x) with ε₀ ~ N(μ(x), diag σ²(x)) and f a chain of affine autoregressive or coupling layers.
+    """The distribution of z = f(ε₀; x) with ε₀ ~ N(μ(x), diag σ²(x)).
 
-    log q(z|x) = log N(ε₀; μ, σ²) − ln |det ∂f/∂ε₀| comes with the draw in one pass (Kingma et al. 2016,
-    Improved variational inference with inverse autoregressive flow, equations 10–14; coupling: Dinh et al.
-    2017). The density at a given z needs f⁻¹, D passes a layer for `autoregressive` and 2 for `coupling`.
+    f is a chain of affine autoregressive or coupling layers. log q(z|x) = log N(ε₀; μ, σ²) − ln |det ∂f/∂ε₀| is
+    computed with the draw in one pass (Kingma et al. 2016, Improved variational inference with inverse
+    autoregressive flow, equations 10–14; coupling: Dinh et al. 2017). The density at a given z needs f⁻¹, which
+    takes D passes for each layer if `autoregressive` and 2 if `coupling`.
 
     Args:
         features: F, the width of the encoder's output.
         latent_size: D.
         kind: `autoregressive` or `coupling`.
-        transforms: layers of f; the order of the latents turns round from each to the next.
+        transforms: the number of layers of f; each layer reverses the order of the latents.
         hidden_sizes: widths of the network in each layer.
-        init_sigma: about what σ is at the start, see `DiagonalGaussian`.
+        init_sigma: the approximate σ at the start, see `DiagonalGaussian`.
     """
 
     def __init__(
@@ -61,19 +68,19 @@ class FlowPosterior(Posterior):
     mean_noise: Tensor
 
     def forward(self, features: Float[Tensor, "B F"]) -> "FlowDistribution":
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        """Return q(z|x), of batch shape (B,) and event shape (D,)."""
         mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)
         scale = (log_scale + self.log_init_sigma).exp()
         base = Independent(Normal(mean, scale, validate_args=False), 1, validate_args=False)
         return FlowDistribution(self.transform(features), base, self.mean_noise.to(mean))
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
-        """The noise of ε₀."""
+        """Draw the noise of ε₀."""
         weight = self.mean_and_log_scale.weight
         return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """z = f(μ + σε)."""
+        """Return z = f(μ + σε)."""
         assert isinstance(q, FlowDistribution)
         return q.at(noise)
 
@@ -83,18 +90,18 @@ class FlowDistribution(NormalizingFlow):
 
     Args:
         generate: f.
-        base: of batch shape (B,) and event shape (D,).
+        base: the Gaussian, of batch shape (B,) and event shape (D,).
         mean_noise: standard normal noise of shape (draws, 1, D), for the mean.
     """
 
     def __init__(self, generate: Transform, base: Independent, mean_noise: Float[Tensor, "S 1 D"]):
         super().__init__(generate.inv, base)
         self.mean_noise = mean_noise
-        # The latest draw and its density, which comes with it in one pass and by f⁻¹ would take D.
+        # The latest draw and its density. One pass gives both; by f⁻¹ the density would take D passes.
         self._latest: tuple[Tensor, Tensor] | None = None
 
     def at(self, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """f(μ + σε)."""
+        """Return f(μ + σε)."""
         normal = self.base.base_dist
         base_draw = normal.loc + normal.scale * noise
         z, log_det = self.transform.inv.call_and_ladj(base_draw)
@@ -102,23 +109,29 @@ class FlowDistribution(NormalizingFlow):
         return z
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The log-density, by f⁻¹ unless it is asked of the latest draw itself."""
+        """Return the log-density.
+
+        It is computed by f⁻¹, unless `value` is the latest draw itself.
+        """
         if self._latest is not None and value is self._latest[0]:
             return self._latest[1]
         return super().log_prob(value)
 
     def rsample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        """Draws, differentiable in the parameters."""
+        """Return draws that are differentiable in the parameters."""
         loc = self.base.base_dist.loc
         return self.at(torch.randn(*sample_shape, *loc.shape, dtype=loc.dtype, device=loc.device))
 
     @property
     def mean(self) -> Float[Tensor, "B D"]:
-        """E[z], for which there is no closed form: the average of f over the same 64 draws each time."""
+        """The mean E[z], estimated as the average of f over the same 64 draws each time.
+
+        There is no closed form for it.
+        """
         normal = self.base.base_dist
         return self.transform.inv(normal.loc + normal.scale * self.mean_noise).mean(0)
 
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Float[Tensor, "..."]:
-        """Draws without a gradient."""
+        """Return draws without a gradient."""
         with torch.no_grad():
             return self.rsample(Size(sample_shape))

@@ -13,13 +13,13 @@ from vae.posterior.posterior import Posterior
 class FullGaussian(Posterior):
     """q(z|x) = N(z; μ, L Lᵀ), with μ and the lower triangle of L / σ₀ linear in the features.
 
-    The diagonal of L / σ₀ is the exponential of its row of the features' map; draws are z = μ + Lε (Kingma &
-    Welling 2019, An introduction to variational autoencoders, section 2.5.1).
+    For the diagonal of L / σ₀, the linear output is the logarithm. Draws are z = μ + Lε (Kingma & Welling 2019, An
+    introduction to variational autoencoders, section 2.5.1).
 
     Args:
         features: F, the width of the encoder's output.
         latent_size: D.
-        init_sigma: σ₀, about which the diagonal of L is at the start, see `DiagonalGaussian`.
+        init_sigma: σ₀, the approximate diagonal of L at the start, see `DiagonalGaussian`.
     """
 
     def __init__(self, features: int, latent_size: int, init_sigma: float = 1.0):
@@ -33,7 +33,7 @@ class FullGaussian(Posterior):
     positions: Tensor
 
     def forward(self, features: Float[Tensor, "B F"]) -> MultivariateNormal:
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+        """Return q(z|x), of batch shape (B,) and event shape (D,)."""
         d = self.latent_size
         mean, log_diagonal, below = self.mean_and_triangle(features).split((d, d, d * (d - 1) // 2), dim=-1)
         triangle = torch.zeros_like(mean).repeat(1, d).index_copy(1, self.positions, below).unflatten(1, (d, d))
@@ -41,19 +41,22 @@ class FullGaussian(Posterior):
         return MultivariateNormal(mean, scale_tril=scale, validate_args=False)
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
-        """ε ~ N(0, I)."""
+        """Draw ε ~ N(0, I)."""
         weight = self.mean_and_triangle.weight
         return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """z = μ + Lε."""
+        """Return z = μ + Lε."""
         assert isinstance(q, MultivariateNormal)
         return q.loc + (q.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
 
 
 @register_kl(MultivariateNormal, Independent)
 def _kl_to_independent_normals(q: MultivariateNormal, p: Independent) -> Float[Tensor, "..."]:
-    """½ [Σ_ij (L_ij / s_i)² + Σ_i ((μ_i − m_i) / s_i)² − D] + Σ_i (ln s_i − ln L_ii), for p = N(m, diag s²)."""
+    """Return KL(q‖p) for p = N(m, diag s²).
+
+    It is ½ [Σ_ij (L_ij / s_i)² + Σ_i ((μ_i − m_i) / s_i)² − D] + Σ_i (ln s_i − ln L_ii).
+    """
     if not isinstance(p.base_dist, Normal) or p.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
     scale = p.base_dist.scale

@@ -1,1 +1,1 @@
-"""p(z), as a torch distribution over z."""
+"""Priors: p(z), as a torch distribution over z."""

@@ -1,4 +1,4 @@
-"""A density fitted to the latents of a trained model, from which to sample in place of its prior."""
+"""A density fitted to the latents of a trained model, to sample from in place of its prior."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -14,7 +14,7 @@ from vae.progress import task
 
 
 class FittedDensity(Prior):
-    """Σ_i π_i N(z; m_i, L_i L_iᵀ) with fixed numbers: a prior, with the same `forward` as those that are trained.
+    """Σ_i π_i N(z; m_i, L_i L_iᵀ) with fixed numbers: a prior with the same `forward` as trained priors.
 
     Args:
         weight: π.
@@ -34,21 +34,21 @@ class FittedDensity(Prior):
             self.register_buffer(name, value)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureSameFamily:
-        """The distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used."""
+        """Return the distribution over z, of event shape (D,). `encode` (x → q(z|x)) is not used."""
         normals = MultivariateNormal(self.mean, scale_tril=self.scale_tril, validate_args=False)
         return MixtureSameFamily(Categorical(self.weight, validate_args=False), normals, validate_args=False)
 
 
 @runtime_checkable
 class Encodes(Protocol):
-    """What a density is fitted to the latents of, a `vae.model.LatentModel`."""
+    """A model with latents to which a density can be fitted, such as a `vae.model.LatentModel`."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which it computes."""
 
     def encode(self, x: Tensor) -> Distribution:
-        """q(z|x)."""
+        """Return q(z|x)."""
 
 
 @torch.no_grad()
@@ -61,9 +61,9 @@ def fit_density(
 ) -> FittedDensity:
     """Fit a Gaussian (`components=1`) or a mixture of Gaussians, each with its full covariance, to the latents.
 
-    An autoencoder has no prior worth sampling from without it, and a VAE whose posteriors together differ
-    from its prior gains too (Ghosh et al. 2020, From variational to deterministic autoencoders, section 4).
-    Fitted by expectation–maximisation (scikit-learn's GaussianMixture).
+    Without it, an autoencoder has no useful prior to sample from. A VAE gains too if its posteriors together
+    differ from its prior (Ghosh et al. 2020, From variational to deterministic autoencoders, section 4). The fit
+    is by expectation–maximisation (scikit-learn's GaussianMixture).
 
     ```python
     model = load_model("runs/…").model
@@ -71,19 +71,19 @@ def fit_density(
     model.sample(64)
     ```
 
-    With it in place of the prior `model.log_marginal` is that of the new model p(x|z) p̂(z): of use for a VAE,
-    infinite for an autoencoder, which has no q(z|x) to draw from.
+    If it replaces the prior, `model.log_marginal` is that of the new model p(x|z) p̂(z). This is useful for a VAE.
+    For an autoencoder it is infinite, because there is no q(z|x) to draw from.
 
     Args:
         model: a trained model. It is not changed.
         images: training images; thousands are enough.
-        components: Gaussians in the mixture.
-        of: what it is fitted to, one draw of q(z|x) for each image (`draws`: the aggregate posterior) or its
-            mean (`means`). Of `posterior=delta` they are the same.
-        seed: of the draws and of where the fit starts.
+        components: the number of Gaussians in the mixture.
+        of: what the density is fitted to: one draw of q(z|x) for each image (`draws`: the aggregate posterior) or
+            its mean (`means`). For `posterior=delta` they are the same.
+        seed: the seed of the draws and of the start of the fit.
 
     Raises:
-        ConfigError: more components than images, or an option that there is not.
+        ConfigError: there are more components than images, or an option has an unknown value.
     """
     from sklearn.mixture import GaussianMixture
 

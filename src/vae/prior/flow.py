@@ -15,15 +15,15 @@ from vae.prior.prior import Prior
 class FlowPrior(Prior):
     """log p(z) = log N(f(z); 0, I) + ln |det ∂f/∂z| with f a chain of affine autoregressive or coupling layers.
 
-    The density takes one pass, which is what training needs; a draw takes D passes a layer for
-    `autoregressive` and 2 for `coupling` (Chen et al. 2017, Variational lossy autoencoder, section 3.2;
+    The density takes one pass, which is what training needs. A draw takes D passes for each layer if
+    `autoregressive` and 2 if `coupling` (Chen et al. 2017, Variational lossy autoencoder, section 3.2;
     Papamakarios et al. 2017, Masked autoregressive flow).
 
     Args:
         latent_size: D.
-        image_shape: (C, H, W); of use only to priors that are built from images.
+        image_shape: (C, H, W); used only by priors that are built from images.
         kind: `autoregressive` or `coupling`.
-        transforms: layers of f; the order of the latents turns round from each to the next.
+        transforms: the number of layers of f; each layer reverses the order of the latents.
         hidden_sizes: widths of the network in each layer.
     """
 
@@ -50,6 +50,6 @@ class FlowPrior(Prior):
         self.register_buffer("one", torch.ones(latent_size), persistent=False)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> NormalizingFlow:
-        """p(z), of event shape (D,). `encode` is not used by this prior."""
+        """Return p(z), of event shape (D,). `encode` is not used by this prior."""
         base = Independent(Normal(self.zero, self.one, validate_args=False), 1, validate_args=False)
         return NormalizingFlow(self.transform(), base)

@@ -1,4 +1,4 @@
-"""`prior=gaussian_mixture`: p(z) = Σ_i π_i N(m_i, diag s_i²), learned with the rest."""
+"""`prior=gaussian_mixture`: p(z) = Σ_i π_i N(m_i, diag s_i²), learned with the model."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,8 @@ class GaussianMixture(Prior):
 
     Args:
         latent_size: D.
-        image_shape: (C, H, W); of use only to priors that are built from images.
-        components: Gaussians in the mixture.
+        image_shape: (C, H, W); used only by priors that are built from images.
+        components: the number of Gaussians in the mixture.
     """
 
     def __init__(self, latent_size: int, image_shape: tuple[int, int, int], components: int = 10):
@@ -29,7 +29,7 @@ class GaussianMixture(Prior):
         self.logits = nn.Parameter(torch.zeros(components))
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureSameFamily:
-        """p(z), of event shape (D,). `encode` is not used by this prior."""
+        """Return p(z), of event shape (D,). `encode` is not used by this prior."""
         weights = Categorical(logits=self.logits, validate_args=False)
         normals = Independent(Normal(self.mean, self.log_scale.exp(), validate_args=False), 1, validate_args=False)
         return MixtureSameFamily(weights, normals, validate_args=False)

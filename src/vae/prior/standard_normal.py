@@ -14,11 +14,11 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class StandardNormal(Prior):
-    """p(z) = N(z; 0, I).
+    """The prior p(z) = N(z; 0, I).
 
     Args:
         latent_size: D.
-        image_shape: (C, H, W); of use only to priors that are built from images.
+        image_shape: (C, H, W); used only by priors that are built from images.
     """
 
     zero: Tensor
@@ -30,12 +30,12 @@ class StandardNormal(Prior):
         self.register_buffer("one", torch.ones(latent_size), persistent=False)
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Independent:
-        """p(z), of event shape (D,). `encode` is not used by this prior."""
+        """Return p(z), of event shape (D,). `encode` is not used by this prior."""
         return Independent(UnitNormal(self.zero, self.one), 1, validate_args=False)
 
 
 class UnitNormal(Normal):
-    """N(0, 1) of each latent.
+    """N(0, 1) for each latent.
 
     Args:
         zero: 0 for each.
@@ -52,11 +52,14 @@ class UnitNormal(Normal):
         return UnitNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape))
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """−½ x² − ½ ln 2π."""
+        """Return −½ x² − ½ ln 2π."""
         return -0.5 * value.square() - HALF_LOG_2PI
 
 
 @register_kl(Normal, UnitNormal)
 def _kl_to_unit_normal(q: Normal, p: UnitNormal) -> Float[Tensor, "*N"]:
-    """½ (μ² + σ² − 1 − ln σ²) (Kingma & Welling 2014, appendix B); the entropy is ln σ + ½ (1 + ln 2π)."""
+    """Return ½ (μ² + σ² − 1 − ln σ²) (Kingma & Welling 2014, appendix B).
+
+    The entropy that it uses is ln σ + ½ (1 + ln 2π).
+    """
     return 0.5 * (q.loc.square() + q.scale.square()) + HALF_LOG_2PI - q.entropy()

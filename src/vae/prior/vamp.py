@@ -14,8 +14,8 @@ from vae.prior.prior import Prior
 class Vamp(Prior):
     """p(z) = (1/M) Σ_m q(z|u_m), with M images u_m that are learned (Tomczak & Welling 2018, equation 9).
 
-    The pseudo-inputs start as training images and are kept in [0, 1]. The encoder is not part of this
-    module, but handed to `forward`, so that its weights are registered once.
+    The pseudo-inputs start as training images and are kept in [0, 1]. The encoder is not part of this module. It
+    is passed to `forward`, so that its weights are registered once.
 
     Args:
         latent_size: D.
@@ -32,7 +32,7 @@ class Vamp(Prior):
 
     @property
     def images_needed(self) -> int:  # type: ignore[override]
-        """Training images that `start_from_images` must be given."""
+        """The number of training images that `start_from_images` needs."""
         return len(self.pseudo_inputs)
 
     @torch.no_grad()
@@ -50,6 +50,6 @@ class Vamp(Prior):
         self.pseudo_inputs.copy_(images[: self.images_needed])
 
     def forward(self, encode: Callable[[Tensor], Distribution]) -> MixtureSameFamily:
-        """p(z), of event shape (D,)."""
+        """Return p(z), of event shape (D,)."""
         weights = Categorical(logits=self.logits, validate_args=False)
         return MixtureSameFamily(weights, encode(self.pseudo_inputs.clamp(0, 1)), validate_args=False)

@@ -1,1 +1,1 @@
-"""What a run leaves behind, and how it is read again."""
+"""The files of a run, and how they are read again."""

@@ -1,4 +1,4 @@
-"""Small files that others read while they are written."""
+"""Small files that others may read while they are written."""
 
 import json
 import math
@@ -12,13 +12,15 @@ from typing import IO, Any
 from vae.checks import ConfigError
 
 PARTIAL = ".partial"
-"""The ending of a file that is being written."""
+"""The suffix of a file that is being written."""
 OF_WANDB = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")
-"""Links that W&B leaves, which it replaces and never follows."""
+"""Links that W&B makes. It replaces them and never follows them."""
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a power cut, finds the old one or the new one and never a part.
+    """Write a file so that there is always either the complete old file or the complete new one.
+
+    This holds for a reader at any time, and after a power failure.
 
     Raises:
         ConfigError: see `open_atomically`.
@@ -29,9 +31,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A new file, which gets its name when what is written inside is on the disk.
+    """Open a new file, which gets its name when what is written inside the block is on the disk.
 
-    Until then it has a name that nobody can foresee: a run's folder may be somebody's who has put a link there.
+    Until then it has a name that nobody can predict, because a stranger may have put a link into a run's folder.
 
     Raises:
         ConfigError: there is a link at the path.
@@ -52,13 +54,18 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_partials(folder: Path, pattern: str = "**/*") -> None:
-    """Delete what was being written when a process was killed, of files that nobody writes now."""
+    """Delete the partial files that a killed process left.
+
+    No other process may be writing these files.
+    """
     for path in folder.glob(pattern + PARTIAL):
         path.unlink(missing_ok=True)
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a run's or a sweep's folder in which writing would reach what is outside, before anything is written.
+    """Refuse a run's or a sweep's folder if writing in it would reach files outside.
+
+    This is called before anything is written.
 
     Raises:
         ConfigError: there is a link in it, or a file that says where W&B sends a run.
@@ -77,7 +84,10 @@ def check_folder(folder: Path) -> None:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON of plain data, with null for what is not a finite number, of which JSON has none."""
+    """Return plain data as JSON.
+
+    Numbers that are not finite become null, because JSON has no such numbers.
+    """
     return json.dumps(_finite(value), indent=indent, ensure_ascii=False)
 
 
@@ -90,10 +100,10 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The contents of a JSON file, an object; None if there is no such file.
+    """Return the contents of a JSON file, an object, or None if there is no such file.
 
     Raises:
-        ConfigError: it is damaged.
+        ConfigError: the file is damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

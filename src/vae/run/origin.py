@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit, the device and the version of torch."""
+"""The origin of numbers: the commit, the device and the version of torch."""
 
 import platform
 import subprocess
@@ -12,12 +12,15 @@ from vae.paths import ROOT
 
 
 def origin(trainer: Trainer) -> dict[str, str | None]:
-    """What stands in a run's `.hydra/origin.json`."""
+    """Return the contents of a run's `.hydra/origin.json`."""
     return {"commit": _loaded(), "device": device(trainer), "torch": torch.__version__}
 
 
 def commit(root: Path = ROOT) -> str | None:
-    """The commit of the sources, with a + if they have changed since; None where there is no repository."""
+    """Return the commit of the sources, or None if there is no repository.
+
+    A + follows it if the sources have changed since.
+    """
     if not (root / ".git").exists():
         return None
     try:
@@ -29,7 +32,10 @@ def commit(root: Path = ROOT) -> str | None:
 
 @cache
 def _loaded() -> str | None:
-    """The commit as it was at this process's first run: what it has loaded does not change with the files."""
+    """Return the commit at this process's first run.
+
+    The code that the process has loaded does not change when the files do.
+    """
     return commit()
 
 
@@ -38,7 +44,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def device(trainer: Trainer) -> str:
-    """Such as `2 × NVIDIA H100` or `x86_64 CPU, 2 threads`."""
+    """Return the device, such as `2 × NVIDIA H100` or `x86_64 CPU, 2 threads`."""
     where = trainer.strategy.root_device
     if where.type != "cuda":
         kind = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -1,1 +1,1 @@
-"""From a composed config to a trained model."""
+"""Training: from a composed config to a trained model."""

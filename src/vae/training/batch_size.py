@@ -1,4 +1,4 @@
-"""`data.batch_size=auto`: the largest batch that fits into the GPU's memory, by Lightning's search."""
+"""`data.batch_size=auto`: the largest batch that fits into the GPU's memory, found by Lightning's search."""
 
 import logging
 import tempfile
@@ -17,7 +17,7 @@ from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
 
 FIRST, STEPS = 16, 3
-"""Images in the first trial's batches, and steps in a trial."""
+"""The number of images in a batch of the first trial, and the number of steps in a trial."""
 TALKERS = (
     "lightning.pytorch.tuner.batch_size_scaling",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
@@ -25,11 +25,13 @@ TALKERS = (
 
 
 def largest_batch_size(config: DictConfig) -> int:
-    """Of a run's resolved config, whose `data.batch_size` is not looked at. The trials have objects of their own.
+    """Return the largest batch size for a run's resolved config, whose `data.batch_size` is ignored.
+
+    The trials have their own objects.
 
     Raises:
-        ConfigError: where no batch would be refused: on the CPU, whose system ends the process instead, or on
-            several devices, for which Lightning has no search.
+        ConfigError: there is no way to search. On the CPU, the system does not refuse a batch but ends the
+            process. For several devices, Lightning has no search.
     """
     config = deepcopy(config)
     config.callback, config.logger, config.data.batch_size = {}, {}, FIRST
@@ -43,9 +45,12 @@ def largest_batch_size(config: DictConfig) -> int:
 
 
 def search(trainer: Trainer, module: VAEModule, data: ImageDataModule) -> int:
-    """The largest of 16, 32, 64, … images, or all, with which a few training steps do not run out of memory."""
+    """Return the largest number of images with which a few training steps do not run out of memory.
+
+    It is one of 16, 32, 64, …, or the number of all training images.
+    """
     with _quiet():
-        # Lightning would return a limit of its own without having tried it.
+        # With its own limit, Lightning would return that limit without having tried it.
         found = Tuner(trainer).scale_batch_size(
             module, datamodule=data, init_val=FIRST, steps_per_trial=STEPS, max_val=2**62
         )

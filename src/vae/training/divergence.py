@@ -1,4 +1,4 @@
-"""Where a training went wrong, in words."""
+"""A description of where a training diverged."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,9 +11,10 @@ from vae.model import LatentModel
 
 
 class Step(NamedTuple):
-    """What is kept of a training step: its loss, each image's distortion and rate, and the batch's number.
+    """The record of a training step: its loss, each image's distortion and rate, and the batch's number.
 
-    Of several successive steps the tensors have an axis more, in front, and the number is that of the first batch.
+    If the record is of several successive steps, the tensors have one more axis, in front, and the number is that
+    of the first batch.
     """
 
     loss: Tensor
@@ -22,7 +23,7 @@ class Step(NamedTuple):
     batch: int
 
     def singly(self) -> list["Step"]:
-        """Each step by itself."""
+        """Return each step as its own record."""
         losses = self.loss.reshape(-1)
         images = [values.reshape(len(losses), -1) for values in (self.distortion, self.rate)]
         rows = zip(losses, *images, strict=True)
@@ -30,9 +31,10 @@ class Step(NamedTuple):
 
 
 def describe(module: LightningModule, steps: Sequence[Step], last: int) -> str:
-    """What is wrong: the first step whose loss is not finite, its batch, which term it was, σ and the gradients.
+    """Return what is wrong, in words.
 
-    To be called in all ranks at once: what one of them has seen, all say.
+    The text names the first step whose loss is not finite, its batch, which term it was, σ and the gradients. Call
+    this in all ranks at once: what one of them has seen, all of them report.
 
     Args:
         module: the `VAEModule` that trains.
@@ -52,7 +54,10 @@ def describe(module: LightningModule, steps: Sequence[Step], last: int) -> str:
 
 
 def _first(steps: Sequence[Step]) -> tuple[int, str] | None:
-    """How many steps before the last one the first was whose loss is not finite, and which term it was."""
+    """Return the first step whose loss is not finite, and which term it was.
+
+    The step is given as the number of steps before the last one.
+    """
     for behind, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
         if step.loss.isfinite():
             continue

@@ -1,4 +1,4 @@
-"""A profiler that does nothing, and that at no cost."""
+"""A profiler that does nothing, at no cost."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -9,9 +9,9 @@ NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 class Unprofiled(PassThroughProfiler):
-    """Lightning's PassThroughProfiler without a new generator at each of its calls.
+    """Lightning's PassThroughProfiler, but without a new generator at each call.
 
-    Lightning enters `profile` around every hook of every callback, some 65 times in a training step.
+    Lightning enters `profile` around every hook of every callback, about 65 times in a training step.
     """
 
     def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
