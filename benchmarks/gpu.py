@@ -666,7 +666,7 @@ def main(arguments: Sequence[str]) -> None:
             started = time.monotonic()
             try:
                 found = section(bench)
-            except Exception as error:  # a section that fails must not take the others' time
+            except Exception as error:  # a section that fails must not stop the others
                 found = {"failed": f"{type(error).__name__}: {error}"}
                 import traceback
 

@@ -1,4 +1,4 @@
-"""Gathers in one folder what a GPU machine without a network lacks: python -m benchmarks.gpu_bundle [FOLDER]
+"""python -m benchmarks.gpu_bundle [FOLDER]: gather in one folder what a GPU machine without a network lacks.
 
 The folder holds wheels of the packages that this project needs besides torch and Lightning; MNIST's files, packed;
 and CelebA's faces as JPEGs of 64×64 pixels. The images are made from the files under DATA_DIR. On the other

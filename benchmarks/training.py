@@ -78,7 +78,7 @@ def measure(name: str, turns: int, threads: int) -> dict[str, Any]:
             for turn in range(turns + 1):
                 for contender, process in processes.items():
                     seconds, steps = process.epoch()
-                    if turn:  # the first one warms up
+                    if turn:  # the first turn is a warm-up
                         speed[contender].append(steps * batch / seconds)
         finally:
             for process in processes.values():

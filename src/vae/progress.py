@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 SECONDS = 4.0
 """The seconds between two lines if there is no terminal.
 
-Even on a busy machine, no five seconds then pass without a line.
+Even on a busy machine, the pause between two lines is then below five seconds.
 """
 WIDTH = 24
 """The number of characters of the bar."""

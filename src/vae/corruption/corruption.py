@@ -13,8 +13,8 @@ from vae.checks import ConfigError, check_number
 class GaussianNoise(nn.Module):
     """`corruption=gaussian_noise`: x + sigma·ε with ε ~ N(0, 1) for each value.
 
-    The result is not clipped (Im et al. 2017, Denoising criterion for variational auto-encoding framework, section
-    4).
+    The result is not clipped. Source: Im et al. 2017, Denoising criterion for variational auto-encoding framework,
+    section 4.
 
     Args:
         sigma: the σ of the noise, in units of x (the range of a pixel is 1).

@@ -171,7 +171,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     Commas, tabs and spaces separate fields.
     """
     try:
-        # A file that was saved on Windows may begin with a mark.
+        # A file that was saved on Windows may begin with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error

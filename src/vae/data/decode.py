@@ -198,7 +198,7 @@ def decode_jpeg(encoded: bytes) -> UInt8[Tensor, "3 H W"]:
     """
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    # A bytearray, because torch warns of memory that it may not write to.
+    # A bytearray, because torch warns about memory that it cannot write to.
     data = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
     pixels = decode_jpeg(data, ImageReadMode.RGB, apply_exif_orientation=True)
     assert isinstance(pixels, Tensor)

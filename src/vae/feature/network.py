@@ -112,7 +112,7 @@ class OwnFeatures(nn.Module):
         module, _, name = path.partition(":")
         try:
             made = getattr(import_module(module), name)()
-        except Exception as error:  # it is foreign code, which may raise anything
+        except Exception as error:  # the user's code may raise anything
             raise ConfigError(f"features={path}: {type(error).__name__}: {error}") from error
         if not isinstance(made, nn.Module):
             raise ConfigError(f"features={path}: gave {type(made).__name__}, and must give a torch.nn.Module")

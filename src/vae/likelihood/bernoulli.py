@@ -19,8 +19,8 @@ class _LogProbability(torch.autograd.Function):
 
     It is Σ [x l − softplus(l)], where softplus(l) = l/2 + |l|/2 − ln σ(|l|). Because σ(|l|) is in [½, 1], the
     product of 16 of them cannot underflow. So one logarithm is enough for 16 pixels, and no pixel needs more than
-    one exponential. This is quicker than `binary_cross_entropy_with_logits` and as exact. The gradient to l is x −
-    σ(l).
+    one exponential. This is quicker than `binary_cross_entropy_with_logits` and as exact. The gradient with
+    respect to l is x − σ(l).
     """
 
     @staticmethod

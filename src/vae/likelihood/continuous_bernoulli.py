@@ -17,7 +17,7 @@ from vae.likelihood.rounded import Shape
 class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π_pixels C(λ) λ^x (1 − λ)^(1−x) on [0, 1], λ = sigmoid(decoder).
 
-    Its log is that of the Bernoulli's cross-entropy plus log C(λ), which makes the density integrate to 1
+    log p(x|z) is the log-probability of the Bernoulli plus log C(λ), which makes the density integrate to 1
     (Loaiza-Ganem & Cunningham 2019, The continuous Bernoulli, equations 5–7).
 
     Args:
@@ -47,8 +47,7 @@ class ContinuousBernoulli(Likelihood):
 class TiltedUniform(Distribution):
     """p(x) = a e^{ax} / (e^a − 1) on [0, 1]: the continuous Bernoulli by its logit a = ln λ − ln(1 − λ).
 
-    In this form, nothing overflows or cancels at any a. torch's own class, which uses λ, is correct only for |a| <
-    16.
+    In this form, nothing overflows or cancels at any a. torch's own class uses λ and is correct only for |a| < 16.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -96,9 +95,10 @@ class TiltedUniform(Distribution):
 
 
 def _divided(a: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return whether |a| is below a limit, and a for each of the two cases.
+    """Return whether |a| is below a limit, and two tensors for the two cases.
 
-    The first a is a where |a| is below the limit, else 0. The second is a where |a| is not, else 1.
+    The first tensor is a where |a| is below the limit, else 0. The second one is a where |a| is not below it, else
+    1.
     """
     is_near = a.abs() < limit
     return is_near, a.masked_fill(~is_near, 0.0), a.masked_fill(is_near, 1.0)

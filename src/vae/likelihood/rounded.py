@@ -58,8 +58,8 @@ class RoundedNormal(Rounded):
         """Return ln [Φ(b) − Φ(a)] at the level's two edges a and b.
 
         One of the edges is infinite at the lowest and at the highest level. The sign is chosen so that a + b ≤ 0,
-        and half the width is h = (b − a) / 2. The result is one of three forms. In none of them numbers cancel, so
-        that values and gradients are exact in float32, too:
+        and half the width is h = (b − a) / 2. The result is one of three forms. No numbers cancel in any of them,
+        so that values and gradients are exact in float32, too:
 
         * b > 0: ln(1 − Φ(−b) − Φ(a));
         * b ≤ 0: −b²/2 + ln ½[e(b) − e^{−(a² − b²)/2} e(a)] with e(t) = erfcx(−t/√2) = 2Φ(t) e^{t²/2};

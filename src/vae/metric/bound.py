@@ -11,10 +11,11 @@ from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 
 
 class Bound(Metric):
-    """elbo = −(distortion + rate) at β = 1, each a mean over images in nats; bits_per_dim = −elbo / (C·H·W·ln 2).
+    """The metric elbo = −(distortion + rate) at β = 1, with both parts as means over images in nats.
 
-    `loss` is the mean of what the objective minimises (with its β, free bits and so on). Bits per dimension are
-    reported only if the likelihood is a probability over the values that x takes.
+    bits_per_dim = −elbo / (C·H·W·ln 2). `loss` is the mean of what the objective minimises (with its β, free bits
+    and so on). Bits per dimension are reported only if the likelihood is a probability over the values that x
+    takes.
     """
 
     full_state_update = False

@@ -10,8 +10,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class PerImage(Metric):
-    """A metric that keeps rows for every image and returns them in the order of the images, for any number of
-    ranks.
+    """A metric that keeps rows for every image and returns them in the order of the images.
+
+    The order is the same for any number of ranks.
 
     Args:
         **rows: for each kind of row, an empty tensor (0, …) with the shape and type of such rows.

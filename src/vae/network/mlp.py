@@ -21,7 +21,10 @@ def _check_sizes(hidden_sizes: Sequence[int]) -> None:
 
 
 class GatedLinear(nn.Module):
-    """f(Ax + b) ⊙ σ(Cx + d): each hidden unit has a gate (Dauphin et al. 2017, equation 1)."""
+    """A linear layer with a gate for each hidden unit: f(Ax + b) ⊙ σ(Cx + d).
+
+    Source: Dauphin et al. 2017, equation 1.
+    """
 
     def __init__(self, size_in: int, size_out: int, activation: str):
         super().__init__()

@@ -39,7 +39,7 @@ def done_jobs(folder: Path) -> list[JobDirectory]:
 def evaluate_cells(table: Table, folder: Path, further: Sequence[str]) -> list[str]:
     """Measure each completed run on the test images, once, with vae.evaluate.
 
-    Returns the names of the runs whose evaluation failed.
+    Return the names of the runs whose evaluation failed.
     """
     arguments = [*table.evaluate, *further]
     if table.features:

@@ -34,7 +34,7 @@ def scored(directory: SweepDirectory, jobs: Sequence[Job]) -> dict[str, Scored]:
 
 def scored_by(directory: SweepDirectory, job: str) -> Scored | None:
     """Return the images and the kind of likelihood of a job's bound, or None if the job has not begun."""
-    from vae.run.directory import RunDirectory  # here, so that a sweep can be listed without waiting for torch
+    from vae.run.directory import RunDirectory  # here, so that listing a sweep does not wait for torch
 
     try:
         return what_is_scored(RunDirectory(directory.path / job).config())
