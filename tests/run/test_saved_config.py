@@ -12,7 +12,7 @@ from vae import load_model
 from vae.checks import ConfigError
 from vae.run.directory import RunDirectory
 from vae.run.files import check_folder, open_atomically, write_atomically
-from vae.run.saved_config import check_arguments, read_plain
+from vae.run.saved_config import check_arguments, read_plain, readers_data, resumed
 from vae.run.trust import remember_folders
 
 Change = Callable[[dict[str, Any]], None]
@@ -150,6 +150,29 @@ def test_a_resumed_run_has_its_readers_places(
     assert not config.callback.page.open
     assert config.metric.test.generation.weights == "weights"
     assert config.callback.best.dirpath == str(run.path / "checkpoints")
+
+
+@pytest.mark.parametrize("data", ["mnist", "cifar10", "omniglot", "celeba"])
+def test_nothing_is_downloaded_or_decoded_into_a_folder_that_a_run_names(
+    data: str, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """A set that is not there is downloaded, and images are decoded into a cache: into the reader's folders."""
+    config = composed(f"data={data}")
+    OmegaConf.resolve(config)
+    saved = OmegaConf.to_container(config)
+    assert isinstance(saved, dict)
+    theirs = str(tmp_path / "theirs")
+    plain = {str(key): value for key, value in saved.items()}
+    for recorded in (theirs, "elsewhere"):
+        plain["paths"] |= {"data": recorded, "cache": theirs}
+        plain["data"] |= {"path": theirs} | ({"cache": theirs} if "cache" in plain["data"] else {})
+        assert theirs not in readers_data(plain).values()
+        own = readers_data(plain, images="mine", cache="my cache")
+        assert own["path"] == "mine"
+        assert own.get("cache", "my cache") == "my cache"
+        assert theirs not in OmegaConf.to_yaml(resumed(plain, tmp_path, "a run").data)
+    (tmp_path / "theirs").mkdir()
+    assert readers_data(plain)["path"] == theirs
 
 
 def test_the_model_is_loaded_from_its_own_part_of_the_config(run: RunDirectory) -> None:
@@ -293,6 +316,8 @@ def test_a_folder_with_links_in_it_is_refused(where: str, tmp_path: Path) -> Non
 def test_a_folder_that_says_where_wandb_sends_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "latest-run").symlink_to("/elsewhere")
+    (tmp_path / "wandb" / "offline-run" / "logs").mkdir(parents=True)
+    (tmp_path / "wandb" / "offline-run" / "logs" / "debug-core.log").symlink_to("/elsewhere")
     check_folder(tmp_path)
     (tmp_path / "wandb" / "settings").write_text("[default]\nbase_url = http://evil\n")
     with pytest.raises(ConfigError, match="where W&B sends a run"):
@@ -301,3 +326,15 @@ def test_a_folder_that_says_where_wandb_sends_a_run_is_refused(tmp_path: Path) -
 
 def test_read_plain_reads_what_write_config_wrote(run: RunDirectory) -> None:
     assert read_plain(run.config_file) == OmegaConf.to_container(OmegaConf.load(run.config_file))
+
+
+def test_what_wandb_leaves_in_a_run_is_no_link_to_be_afraid_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with wandb.init(project="x", dir=tmp_path, settings=wandb.Settings(silent=True)) as run:
+        run.log({"a": 1})
+    assert any(path.is_symlink() for path in (tmp_path / "wandb").rglob("*"))
+    check_folder(tmp_path)

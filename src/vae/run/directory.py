@@ -17,7 +17,7 @@ from vae.run.checkpoint import newest_undamaged
 from vae.run.files import check_folder, read_json, to_json, write_atomically
 from vae.run.saved_config import LARGEST, check_config, check_plain, read_numbers, read_plain, resumed
 
-MODEL = ("data", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
+MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
 """The keys of a config that a model is made from; `data` says how large its images are, and how bytes become x."""
 
 

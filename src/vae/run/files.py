@@ -14,7 +14,7 @@ from vae.checks import ConfigError
 PARTIAL = ".partial"
 """The suffix of a file that is being written."""
 OF_WANDB = ("latest-run", "debug.log", "debug-internal.log", "debug-core.log")
-"""Links that W&B makes. It replaces them and never follows them."""
+"""Links that W&B makes below its folder. It replaces them and never follows them."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -71,15 +71,15 @@ def check_folder(folder: Path) -> None:
         ConfigError: there is a link in it, or a file that says where W&B sends a run.
     """
     for place, folders, files in os.walk(folder):
-        in_wandb = Path(place).name == "wandb"
+        below = Path(place).relative_to(folder).parts
         for name in [*folders, *files]:
             path = Path(place, name)
-            if path.is_symlink() and not (in_wandb and name in OF_WANDB):
+            if path.is_symlink() and not ("wandb" in below and name in OF_WANDB):
                 raise ConfigError(
                     f"{path}: is a link, to {os.readlink(path)!a}, and may lead out of the folder, in which"
                     " alone is written; delete it"
                 )
-        if in_wandb and "settings" in files:
+        if below[-1:] == ("wandb",) and "settings" in files:
             raise ConfigError(f"{place}/settings: says where W&B sends a run, which is yours to say; delete it")
 
 

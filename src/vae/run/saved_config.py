@@ -169,6 +169,28 @@ def readers_paths() -> DictConfig:
     return OmegaConf.create({key: own.paths[key] for key in ("data", "cache", "weights")})
 
 
+def readers_data(config: Mapping[str, Any], images: str | None = None, cache: str | None = None) -> dict[str, Any]:
+    """The data config of somebody's run, which reads images where the run did, and writes where its reader does.
+
+    Args:
+        config: the run's, plain nested data.
+        images: the reader's own folder of images; None for that of the run or, if it is not there, the usual one,
+            as a set that is not there is downloaded.
+        cache: the reader's own folder for decoded images; None for the usual one.
+    """
+    data, usual = dict(config["data"]), readers_paths()
+    recorded = (config.get("paths") or {}).get("data")
+    downloads = str(data.get("_target_")).startswith("vae.data.") and "image_folder" not in str(data["_target_"])
+    for key, value in data.items():
+        if key == "cache":
+            data[key] = cache or usual.cache
+        elif isinstance(value, str) and value == recorded:
+            data[key] = images or (value if Path(value).is_dir() else usual.data)
+        elif key == "path" and isinstance(value, str) and downloads and not Path(value).is_dir():
+            data[key] = images or usual.data
+    return data
+
+
 def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Collection[str] = ()) -> DictConfig:
     """The config of somebody's run with which it is resumed: with the reader's places in place of its own.
 
@@ -183,17 +205,15 @@ def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Coll
     """
     check_asked(config, source, typed)
     found = OmegaConf.create(dict(config))
-    places, began = readers_paths(), OmegaConf.select(found, "paths.run")
+    began = OmegaConf.select(found, "paths.run")
     recorded = OmegaConf.select(found, "paths.data")
+    found.paths = {**readers_paths(), "run": str(folder)}
     if isinstance(recorded, str) and Path(recorded).is_dir():
-        # To be read from. Nothing is ever written to a folder that is not there.
-        places.data = recorded
-    for key, value in list((found.get("data") or {}).items()):
-        if key == "cache":
-            found.data[key] = "${paths.cache}"
-        elif value is not None and value == recorded:
-            found.data[key] = "${paths.data}"
-    found.paths = {**places, "run": str(folder)}
+        found.paths.data = recorded
+    for key, value in readers_data(config).items():
+        # So that paths.data=… and paths.cache=… that the reader types still say where.
+        place = "cache" if key == "cache" else "data" if value == found.paths.data else None
+        found.data[key] = value if place is None else f"${{paths.{place}}}"
     found.trust, found.open = [], False
     for group in ("callback", "logger", "trainer"):
         for key, value in list(values({group: config.get(group)})):

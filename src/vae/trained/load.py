@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vae.checks import ConfigError
 from vae.data import ImageDataModule
 from vae.run.checkpoint import read_checkpoint
 from vae.run.directory import RunDirectory
+from vae.run.saved_config import readers_data
 from vae.run.trust import trusting
 from vae.trained.trained_model import TrainedModel
 from vae.training.build import build_model
@@ -22,14 +23,13 @@ def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
 
     Args:
         config: the run's config.
-        paths: `data` and `cache`, null to keep the run's own folder.
+        paths: `data` and `cache`, null for the folder in which the run found its images, and for the usual cache.
     """
-    moved = config.data.copy()
-    for key, value in moved.items():
-        for folder in ("data", "cache"):
-            if paths.get(folder) is not None and value is not None and value == config.paths.get(folder):
-                moved[key] = paths[folder]
-    return moved
+    plain = {
+        "data": OmegaConf.to_container(config.data),
+        "paths": {"data": OmegaConf.select(config, "paths.data")},
+    }
+    return OmegaConf.create(readers_data(plain, paths.get("data"), paths.get("cache")))
 
 
 def run_data(config: DictConfig, paths: DictConfig) -> ImageDataModule:
@@ -54,7 +54,7 @@ def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] =
     with trusting(trust):
         directory = RunDirectory(run)
         config = directory.model_config()
-        data = instantiate(config.data)
+        data = run_data(config, OmegaConf.create())
         with torch.random.fork_rng(devices=[]):
             model = build_model(config, data.image_shape)
         load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
