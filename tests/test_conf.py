@@ -1,13 +1,14 @@
 """Every file under conf/ is found, composed into a run, and instantiated; a forgotten one fails."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from vae.paths import CONF
-from vae.training.build import build_model, build_module, build_trainer
+from vae.training.build import brought, build_model, build_module, build_trainer
 
 # Options that do not go with the defaults, or want a file that a fresh clone has not (a feature network).
 NEEDS: dict[str, list[str]] = {
@@ -64,3 +65,62 @@ def test_option_builds_a_trainer(option: str, composed: Callable[..., DictConfig
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("logger/")])
 def test_logger_option_instantiates(option: str, composed: Callable[..., DictConfig]) -> None:
     assert isinstance(instantiate(composed(*_override(option)).logger), DictConfig)
+
+
+SETS = sorted(file.stem for file in (CONF / "data").glob("*.yaml"))
+
+
+def _chosen(composed: Callable[..., DictConfig], *overrides: str) -> tuple[str, int, float | None, int]:
+    config = composed(*overrides)
+    network = config.network.encoder["_target_"].rpartition(".")[2].removesuffix("Encoder")
+    return network, config.latent_size, config.likelihood.get("sigma"), config.data.batch_size
+
+
+def test_each_set_brings_what_it_needs(composed: Callable[..., DictConfig]) -> None:
+    assert sorted(file.stem for file in (CONF / "for_data").glob("*.yaml")) == sorted([*SETS, "any"])
+    assert _chosen(composed) == ("MLP", 6, 0.15, 64)
+    assert _chosen(composed, "data=mnist") == ("MLP", 16, 0.15, 128)
+    assert _chosen(composed, "data=celeba") == ("Conv", 64, 0.1, 64)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_typed_beats_what_a_set_brings(name: str, composed: Callable[..., DictConfig]) -> None:
+    typed = ["network=resnet", "latent_size=7", "likelihood.sigma=0.7", "data.batch_size=9"]
+    for overrides in ([f"data={name}", *typed], [*typed, f"data={name}"]):
+        assert _chosen(composed, *overrides) == ("ResNet", 7, 0.7, 9)
+    assert "sigma" not in composed(f"data={name}", "likelihood=bernoulli").likelihood
+    assert "hidden_sizes" not in composed(f"data={name}", "network=resnet").network
+
+
+def test_an_experiment_beats_what_a_set_brings(composed: Callable[..., DictConfig]) -> None:
+    assert _chosen(composed, "experiment=rae_vae") == ("Conv", 16, 0.395, 100)
+    assert _chosen(composed, "experiment=aevb") == ("MLP", 20, None, 100)
+    assert _chosen(composed, "experiment=aevb", "data=celeba") == ("Conv", 20, None, 100)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_budget_scales_epochs_and_images(name: str, composed: Callable[..., DictConfig]) -> None:
+    found = [composed(f"data={name}", f"budget={budget}") for budget in ("short", "normal", "long")]
+    epochs = [config.trainer.max_epochs for config in found]
+    assert epochs == sorted(set(epochs))
+    images = [config.data.train_images or 10**9 for config in found]
+    assert images == sorted(images)
+    assert composed(f"data={name}", "budget=long", "trainer.max_epochs=3").trainer.max_epochs == 3
+    swept = composed(f"data={name}", "sweep=latent_k_sigma", "budget=normal")
+    assert swept.trainer.max_epochs < epochs[1]
+
+
+def test_a_set_of_ones_own_brings_what_any_does(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "squares.yaml").write_text((CONF / "data" / "digits.yaml").read_text())
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    assert _chosen(composed, search, "data=squares") == ("MLP", 6, 0.15, 64)
+
+
+def test_the_line_on_what_a_set_brings_leaves_out_what_is_typed(composed: Callable[..., DictConfig]) -> None:
+    config = composed("data=celeba", "latent_size=7")
+    choices = {"data": "celeba", "network": "conv", "likelihood": "gaussian"}
+    assert brought(config, choices, ["data=celeba", "++latent_size=7"]) == (
+        "data=celeba and budget=short bring network=conv, likelihood=gaussian, likelihood.sigma=0.1,"
+        " data.batch_size=64, data.train_images=6000, trainer.max_epochs=20"
+    )

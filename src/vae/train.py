@@ -40,7 +40,7 @@ def train(config: "DictConfig") -> float | None:
         from vae.run.saved_config import CONFIG_DIR
         from vae.run.trust import check_typed, remember_folders, typed_folders
         from vae.training.batch_size import largest_batch_size
-        from vae.training.build import build_module, build_trainer, finish_loggers, hide_unused_gpus
+        from vae.training.build import brought, build_module, build_trainer, finish_loggers, hide_unused_gpus
         from vae.training.execution import set_matmul_precision
 
     started = time.monotonic()
@@ -70,6 +70,11 @@ def train(config: "DictConfig") -> float | None:
         # With the batch size that was found.
         run.write_config(config)
         tell_further_ranks(run.path)
+        if HydraConfig.initialized() and not config.resume:
+            hydra = HydraConfig.get()
+            # An experiment says itself what it is.
+            if not hydra.runtime.choices.get("experiment"):
+                print(brought(config, hydra.runtime.choices, hydra.overrides.task))
 
     with signals_interrupt(), children_run_this_config(run):
         hide_unused_gpus(trainer)

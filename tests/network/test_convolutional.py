@@ -1,5 +1,6 @@
 """What holds for the convolutional networks alike: any size, mirrored, every parameter used."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -12,21 +13,25 @@ from commands import run_command
 from vae.checks import ConfigError
 from vae.network.conv import ConvDecoder, ConvEncoder
 from vae.network.norm import norm_layer
-from vae.network.pyramid import double, halve, pyramid
+from vae.network.pyramid import UPSAMPLES, double, halve, pyramid
 from vae.network.resnet import ResNetDecoder, ResNetEncoder
 from vae.training.build import build_model
 
 OPTIONS = {"base_width": 8, "max_width": 16, "norm": "group", "activation": "silu", "channels_last": True}
 NETWORKS = [
-    pytest.param(ConvEncoder, ConvDecoder, {"depth": None}, id="conv"),
-    pytest.param(ResNetEncoder, ResNetDecoder, {"blocks": 1}, id="resnet"),
+    pytest.param(ConvEncoder, ConvDecoder, {"depth": None, "upsample": upsample}, id=f"conv-{upsample}")
+    for upsample in UPSAMPLES
+] + [
+    pytest.param(ResNetEncoder, ResNetDecoder, {"blocks": 1, "upsample": upsample}, id=f"resnet-{upsample}")
+    for upsample in UPSAMPLES
 ]
 SHAPES = [(1, 8, 8), (3, 1, 1), (2, 1, 9), (1, 28, 28), (3, 45, 57), (3, 64, 64), (5, 33, 6)]
 Parts = tuple[nn.Module, nn.Module]
 
 
 def _build(encoder: type, decoder: type, shape: tuple[int, int, int], params: int, **options: object) -> Parts:
-    return encoder(shape, **OPTIONS | options), decoder(4, (params, *shape[1:]), **OPTIONS | options)
+    inwards = {name: value for name, value in options.items() if name != "upsample"}
+    return encoder(shape, **OPTIONS | inwards), decoder(4, (params, *shape[1:]), **OPTIONS | options)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -40,7 +45,7 @@ def test_any_image_shape(encoder: type, decoder: type, options: dict, shape: tup
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if max(shape[1:]) > 1], ids=str)
 @pytest.mark.parametrize(("encoder", "decoder", "options"), NETWORKS)
 def test_decoder_mirrors_encoder(encoder: type, decoder: type, options: dict, shape: tuple[int, int, int]) -> None:
-    inwards, outwards = _build(encoder, decoder, shape, shape[0], **options)
+    inwards, outwards = _build(encoder, decoder, shape, shape[0], **options | {"upsample": "transposed"})
     seen: dict[str, list[tuple[int, ...]]] = {"in": [], "out": []}
 
     def note(side: str, index: int) -> Callable[..., None]:
@@ -155,6 +160,39 @@ def test_group_norm_keeps_images_apart() -> None:
 
     torch.testing.assert_close(*alone_and_together("group"), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(*alone_and_together("batch"), atol=1e-3)
+
+
+def _grid(images: Tensor) -> float:
+    """How far the images' spectrum stands out at the periods of strides, 2, 4 and 8, over the median nearby.
+
+    Along the axes, where edges of the image show, what is nearby lies on the axis, too.
+    """
+    energy = torch.fft.fft2(images - images.mean((2, 3), keepdim=True)).abs().square().mean((0, 1))
+    side, found = len(energy), []
+    for row, column in itertools.product(range(0, side, side // 8), repeat=2):
+        near = [
+            energy[(row + i) % side, (column + j) % side]
+            for i, j in itertools.product((-2, -1, 0, 1, 2), repeat=2)
+            if (i or j) and (row or not i) and (column or not j)
+        ]
+        if row or column:
+            found.append(float(energy[row, column] / torch.stack(near).median()))
+    return max(found)
+
+
+@pytest.mark.parametrize("network", ["conv", "resnet"])
+def test_the_default_decoder_shows_no_grid(network: str, composed: Callable[..., DictConfig]) -> None:
+    """What images of a new decoder have at the strides' periods is no peak; transposed convolutions have one."""
+
+    def grid(upsample: str) -> float:
+        torch.manual_seed(0)
+        model = build_model(composed(f"network={network}", f"network.upsample={upsample}"), (3, 64, 64))
+        with torch.no_grad():
+            return _grid(model.decode(torch.randn(64, model.latent_size)).mean)
+
+    assert composed(f"network={network}").network.upsample == "resize"
+    assert grid("resize") < 3
+    assert grid("transposed") > 30
 
 
 def test_depth_follows_from_the_size() -> None:

@@ -51,6 +51,14 @@ def test_first_and_last_cells_compose(name: str, schedule: str, composed: Callab
         assert composed(*table.train, *job.split()).seed == 3
 
 
+def test_a_grid_has_a_row_for_each_combination() -> None:
+    table = read_table("starts", "short")
+    assert len(table.rows) == len(table.jobs([0])) == 5 * 9 * 4 * 3
+    (row,) = read_table("starts", "short", ["mnist, σ=0.3, tanh, grey"]).rows
+    gaussian = "likelihood=gaussian likelihood.sigma=0.3"
+    assert row.job == f"data=mnist {gaussian} network=mlp network.activation=tanh start_from_mean=grey"
+
+
 def test_rows_share_runs_and_schedules_differ(tiny: Path) -> None:
     short, full = read_table(tiny, "short"), read_table(tiny, "full")
     assert short.jobs([0, 1])[:2] == ["likelihood.sigma=0.3 seed=0", "likelihood.sigma=0.3 seed=1"]

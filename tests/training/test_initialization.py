@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 from torch.nn.functional import softplus
 
+from pictures_on_disk import encode, write_folder
 from vae.checks import ConfigError
 from vae.model import LatentModel
+from vae.network.pyramid import LastConvolution
 from vae.paths import CONF
 from vae.training.build import build_model, build_module, build_trainer
+from vae.training.initialization import start_from_images
 
 
 @pytest.mark.parametrize("init", ["glorot_uniform", "glorot_weights"])
@@ -27,6 +32,7 @@ def test_glorots_weights_fill_their_range_and_no_more(
     for layer in layers:
         receptive = math.prod(layer.weight.shape[2:])
         limit = math.sqrt(6 / (receptive * (layer.weight.shape[0] + layer.weight.shape[1])))
+        limit *= layer.START if isinstance(layer, LastConvolution) else 1
         assert 0.97 * limit < layer.weight.abs().max() <= limit
         assert layer.bias is not None
         if init == "glorot_uniform":
@@ -82,20 +88,84 @@ def test_only_burdas_presets_start_at_the_mean(preset: str, composed: Callable[.
     assert composed(f"experiment={preset}").start_from_mean == (preset in STARTING_AT_THE_MEAN)
 
 
-def test_the_default_does_not(composed: Callable[..., DictConfig]) -> None:
-    assert not composed().start_from_mean
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        ([], "grey"),
+        (["likelihood=gaussian_optimal"], "grey"),
+        (["likelihood=discretized_logistic"], "grey"),
+        (["likelihood=continuous_bernoulli"], True),
+        (["likelihood=bernoulli", "data.binarize=dynamic"], True),
+        (["likelihood=bernoulli", "data.binarize=dynamic", "start_from_mean=false"], False),
+        (["start_from_mean=true"], True),
+    ],
+)
+def test_the_start_that_auto_chooses(
+    overrides: list[str], start: object, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(*overrides)
+    assert build_module(config, instantiate(config.data)).start_from_mean == start
 
 
-@pytest.mark.parametrize("start", [True, False])
-def test_the_decoder_starts_at_the_mean_if_it_is_to(start: bool, composed: Callable[..., DictConfig]) -> None:
-    config = composed(f"start_from_mean={start}", "trainer.max_epochs=0", "logger=none", "callback=none")
+@pytest.mark.parametrize("start", [True, "grey", False])
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_where_the_decoder_starts(start: object, network: str, composed: Callable[..., DictConfig]) -> None:
+    quiet = ["trainer.max_epochs=0", "logger=none", "callback=none", "trainer.accelerator=cpu"]
+    config = composed(f"start_from_mean={start}", f"network={network}", *quiet)
     data = instantiate(config.data)
     module = build_module(config, data)
     before = module.model.decoder.output.bias.detach().clone()
     build_trainer(config).fit(module, data)
-    after = module.model.decoder.output.bias
-    assert torch.equal(after, data.train_mean().flatten() if start else before)
-    assert not torch.equal(before, data.train_mean().flatten())
+    mean, after = data.train_mean(), module.model.decoder.output.bias.view(data.image_shape)
+    if start == "grey":
+        torch.testing.assert_close(after.detach(), torch.full_like(mean, mean.mean().item()))
+    else:
+        assert torch.equal(after, mean if start else before.view_as(mean))
+    assert not torch.equal(before.view_as(mean), mean)
+
+
+def test_the_grey_of_a_colour_image_is_a_colour(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    colours = {f"{n}.png": encode(Image.new("RGB", (8, 8), (200, 100 + n, 20)), "PNG") for n in range(20)}
+    path = write_folder(tmp_path / "images", colours)
+    config = composed("data=image_folder", f"data.path={path}", "data.size=8", f"paths.cache={tmp_path}")
+    data = instantiate(config.data)
+    data.prepare_data()
+    data.setup()
+    model = build_model(config, data.image_shape)
+    start_from_images(model, data, "grey")
+    colour = data.train_mean().mean((1, 2))
+    assert colour[0] > colour[1] + 0.2 > colour[2] + 0.4
+    torch.testing.assert_close(model.decoder.output.bias.mean((1, 2)), colour)
+
+
+SETS = [
+    pytest.param("digits", id="digits"),
+    *(pytest.param(name, marks=pytest.mark.slow, id=name) for name in ("mnist", "fashion_mnist", "celeba")),
+]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_optimal", "bernoulli"])
+@pytest.mark.parametrize("name", SETS)
+def test_no_sample_is_dark_after_the_first_epoch(
+    name: str, likelihood: str, composed: Callable[..., DictConfig], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The image at z = 0, where the prior is densest, has the brightness of the data to 20 %."""
+    places = [] if name == "digits" else [f"paths.data='{request.getfixturevalue('real_data')}'"]
+    config = composed(
+        *(f"data={name}", f"likelihood={likelihood}", f"paths.cache={tmp_path}", *places),
+        *("trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=none", "callback=none"),
+    )
+    torch.manual_seed(0)
+    data = instantiate(config.data)
+    module = build_module(config, data)
+    build_trainer(config).fit(module, data)
+    mean = data.train_mean().mean().item()
+    with torch.no_grad():
+        densest = module.model.decode(torch.zeros(1, module.model.latent_size)).mean.mean()
+        samples = module.model.decode(module.model.p_z().sample((256,))).mean.mean((1, 2, 3))
+    assert densest == pytest.approx(mean, rel=0.2)
+    assert samples.median() == pytest.approx(mean, rel=0.2)
+    assert samples.min() > 0.3 * mean
 
 
 @pytest.mark.parametrize("init", ["glorot_weights", "glorot_uniform", "torch"])
@@ -119,5 +189,5 @@ def test_a_decoded_spread_starts_where_it_is_told_without_the_mean(
 
 def test_another_start_is_refused(composed: Callable[..., DictConfig]) -> None:
     config = composed("start_from_mean=0.5")
-    with pytest.raises(ConfigError, match=r"start_from_mean=0\.5: must be true or false"):
+    with pytest.raises(ConfigError, match=r"start_from_mean=0\.5: must be auto, true, grey or false"):
         build_module(config, instantiate(config.data))

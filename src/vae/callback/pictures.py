@@ -120,7 +120,10 @@ class Pictures(Callback):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(generator("pictures", self.seed).get_state())
             codes = density(model.encode).sample(torch.Size((64,)))
-        title = "Samples from a density fitted to the codes of training images"
+        title = (
+            "Samples from a density fitted to the codes of training images:"
+            " of many latents most draws from the prior lie where no image was encoded"
+        )
         return sheets | {"samples_density": samples_sheet(images_at(model, codes), title)}
 
     def _prior_codes(self, model: LatentModel) -> Float[Tensor, "N D"]:

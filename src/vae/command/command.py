@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal import utils as hydra_utils
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +35,13 @@ OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_ca
 def _is_first_rank() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "RANK", "LOCAL_RANK"))
 
+
+def _for_data(name: str) -> str:
+    """The file under conf/for_data of a set of images, or `any` where there is none."""
+    return name if name in GlobalHydra.instance().config_loader().get_group_options("for_data") else "any"
+
+
+OmegaConf.register_new_resolver("for_data", _for_data, replace=True)
 
 # They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
 warnings.filterwarnings(

@@ -109,6 +109,7 @@ class ImageDataModule(LightningDataModule, ABC):
             use, as in Salakhutdinov & Murray 2008; in evaluation drawn from a fixed seed).
         seed: of the order and noise of the training batches.
         split_seed: of the validation split; apart from `seed`, so that runs over seeds share their splits.
+        train_images: how many of the training images are used, at most, drawn from `split_seed`; None for all.
         device: `auto` to keep the images on the GPU that trains where they take up at most half of its free
             memory; `gpu` to train only with them there, whatever they take up; `cpu` to send each batch there.
     """
@@ -121,6 +122,7 @@ class ImageDataModule(LightningDataModule, ABC):
         binarize: str = "none",
         seed: int = 0,
         split_seed: int = 0,
+        train_images: int | None = None,
         device: str = "auto",
     ):
         super().__init__()
@@ -130,6 +132,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.binarize = check_choice("data.binarize", binarize, ("none", "threshold", "dynamic"))
         self.seed = check_int("seed", seed, minimum=0)
         self.split_seed = check_int("data.split_seed", split_seed, minimum=0)
+        self.train_images = None if train_images is None else check_int("data.train_images", train_images)
         self.device = check_choice("data.device", device, ("auto", "cpu", "gpu"))
         self.subsets: dict[str, ImageSubset] = {}
         # What was read from files; the jobs of a sweep share it, see memory.py.
@@ -184,6 +187,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if "val" not in sources:
             sources["val"] = sources["train"]
             members["train"], members["val"] = self._take_out(members["train"], self.val_size)
+        if self.train_images is not None and self.train_images < len(members["train"]):
+            members["train"] = self._take_out(members["train"], self.train_images)[1]
         self.subsets = {name: ImageSubset(sources[name], members[name]) for name in ("train", "val", "test")}
 
     def _take_out(

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.data.image_data import ImageDataModule
 
-SERVING = ("batch_size", "eval_batch_size", "val_size", "binarize", "seed", "device")
+SERVING = ("batch_size", "eval_batch_size", "val_size", "binarize", "seed", "train_images", "device")
 """Options that say how images are split and handed out, and not which they are."""
 
 _kept: list[tuple[Any, dict[str, Any]]] = []

@@ -1,4 +1,4 @@
-"""`network=conv`: strided convolutions inwards, their transposes outwards, for any C×H×W."""
+"""`network=conv`: strided convolutions inwards, convolutions and resizing outwards, for any C×H×W."""
 
 from itertools import pairwise
 from math import prod
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vae.network.network import Encoder
 from vae.network.norm import norm_and_activation
-from vae.network.pyramid import MemoryFormat, PyramidDecoder, double, halve, pyramid
+from vae.network.pyramid import MemoryFormat, PyramidDecoder, halve, outwards, pyramid
 
 
 class ConvEncoder(Encoder):
@@ -58,6 +58,8 @@ class ConvDecoder(PyramidDecoder):
         latent_size: D.
         param_shape: (P, H, W), what the likelihood asks for.
         base_width, max_width, depth, norm, activation, channels_last: the encoder's.
+        upsample: a way of `vae.network.pyramid.UPSAMPLES`; runs that are older than the choice have the one that
+            stands here.
     """
 
     def __init__(
@@ -70,11 +72,15 @@ class ConvDecoder(PyramidDecoder):
         norm: str,
         activation: str,
         channels_last: bool,
+        upsample: str = "transposed",
     ):
         levels = pyramid(param_shape, base_width, max_width, depth)
         layers = [
             layer
             for outer, inner in reversed(list(pairwise(levels)))
-            for layer in (*norm_and_activation(inner.channels, norm, activation), double(inner, outer))
+            for layer in (
+                *norm_and_activation(inner.channels, norm, activation),
+                *outwards(inner, outer, outer is levels[0], norm, activation, upsample),
+            )
         ]
         super().__init__(latent_size, levels, layers, channels_last)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vae.checks import check_int
 from vae.network.network import Encoder
 from vae.network.norm import norm_and_activation
-from vae.network.pyramid import Level, MemoryFormat, PyramidDecoder, double, halve, pyramid
+from vae.network.pyramid import Level, MemoryFormat, PyramidDecoder, halve, outwards, pyramid
 
 
 class ResidualBlock(nn.Module):
@@ -83,6 +83,8 @@ class ResNetDecoder(PyramidDecoder):
         latent_size: D.
         param_shape: (P, H, W), what the likelihood asks for.
         base_width, max_width, blocks, norm, activation, channels_last: the encoder's.
+        upsample: a way of `vae.network.pyramid.UPSAMPLES`; runs that are older than the choice have the one that
+            stands here.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ResNetDecoder(PyramidDecoder):
         norm: str,
         activation: str,
         channels_last: bool,
+        upsample: str = "transposed",
     ):
         levels = pyramid(param_shape, base_width, max_width)
         layers = [
@@ -103,7 +106,7 @@ class ResNetDecoder(PyramidDecoder):
             for layer in (
                 *_blocks(inner, blocks, norm, activation),
                 *norm_and_activation(inner.channels, norm, activation),
-                double(inner, outer),
+                *outwards(inner, outer, outer is levels[0], norm, activation, upsample),
             )
         ]
         super().__init__(latent_size, levels, layers, channels_last)

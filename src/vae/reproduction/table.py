@@ -1,5 +1,6 @@
 """A table to reproduce, as conf/reproduce has it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_table(name: object, schedule: object, only: Sequence[str] | None = None
         found: Any = OmegaConf.to_container(config, resolve=True)
         rows = [
             Row(**{"measure": found["measure"], **{key: value for key, value in row.items() if key != "only"}})
-            for row in found["rows"]
+            for row in [*found.get("rows", []), *_combinations(found.get("grid", {}))]
             if row.get("only", schedule) == schedule
         ]
         unknown = {*(only or [])} - {row.name for row in rows}
@@ -83,3 +84,13 @@ def read_table(name: object, schedule: object, only: Sequence[str] | None = None
         return Table(path.stem, schedule, found["title"], rows, train=train, **lists)
     except (KeyError, TypeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not a table ({' '.join(str(error).split())})") from error
+
+
+def _combinations(grid: dict[str, dict[str, str]]) -> list[dict[str, str]]:
+    """A row for each combination of what the axes of a grid have: names of values, and their overrides."""
+    if not grid:
+        return []
+    return [
+        {"name": ", ".join(name for name, _ in chosen), "job": " ".join(job for _, job in chosen)}
+        for chosen in itertools.product(*(axis.items() for axis in grid.values()))
+    ]

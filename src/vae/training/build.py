@@ -26,7 +26,7 @@ from vae.objective.objective import Objective
 from vae.run.checkpoint import SealedCheckpoints
 from vae.training.combination import check_combination
 from vae.training.execution import CUDA_GRAPH, Execution, ScaledGradients, compile_mode, set_network_type
-from vae.training.initialization import initialize
+from vae.training.initialization import initialize, where_to_start
 from vae.training.meeting import Alone, Stacked, current_meeting
 from vae.training.module import VAEModule
 from vae.training.stack import obstacle
@@ -34,6 +34,27 @@ from vae.training.steps_at_once import StepsAtOnce, obstacles, steps_at_once
 
 ORDINARY = 2048
 """The largest whole number of a model's config up to which nobody need ask whether there is memory for it."""
+
+
+BROUGHT = (
+    ("network", "latent_size", "likelihood", "likelihood.sigma"),
+    ("data.batch_size", "data.train_images", "trainer.max_epochs"),
+)
+"""Keys whose defaults a set of images brings (conf/for_data)."""
+
+
+def brought(config: DictConfig, choices: Mapping[str, Any], typed: Sequence[str]) -> str:
+    """One line: what the choice of data has chosen beside the images, apart from what the user typed.
+
+    Args:
+        config: a composed config.
+        choices: the option chosen of each group, as Hydra has them.
+        typed: the overrides.
+    """
+    keys = {override.lstrip("+~").partition("=")[0] for override in typed}
+    values = {key: choices.get(key, OmegaConf.select(config, key)) for group in BROUGHT for key in group}
+    said = [f"{key}={value}" for key, value in values.items() if value is not None and key not in keys]
+    return f"data={choices['data']} and budget={config.budget} bring {', '.join(said)}"
 
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
@@ -90,7 +111,7 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
             compile_mode=compile_mode(config.compile),
             recompute_decoder=check_bool("recompute_decoder", config.recompute_decoder),
         ),
-        start_from_mean=check_bool("start_from_mean", config.start_from_mean),
+        start_from_mean=where_to_start(config.start_from_mean, model),
         skip_limit=check_int("on_nan_limit", config.on_nan_limit, minimum=0) if skips else None,
         clip=clip,
     )

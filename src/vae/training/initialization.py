@@ -1,18 +1,24 @@
 """Where training starts: how weights are drawn, and what starts from the training images."""
 
+from typing import Literal
+
 import torch
 from torch import nn
 
-from vae.checks import check_choice
+from vae.checks import ConfigError, check_choice
 from vae.data import ImageDataModule
 from vae.model import LatentModel
+from vae.network.pyramid import LastConvolution
 
 INITS = ("torch", "glorot_uniform", "glorot_weights")
+Start = bool | Literal["grey"]
 LINEAR = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def initialize(model: LatentModel, name: str) -> None:
     """Draw the weights of the linear and convolutional layers anew, in place, and start the decoded spread.
+
+    Those of a `LastConvolution` are then made smaller.
 
     `torch`: left as torch draws them, weights and biases uniform in ±1/√(fan in). `glorot_uniform`: weights
     uniform in ±√(6 / (fan in + fan out)), biases 0 (Glorot & Bengio 2010, equation 16), as in Burda et al. 2016.
@@ -29,6 +35,9 @@ def initialize(model: LatentModel, name: str) -> None:
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None and name == "glorot_uniform":
                     nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, LastConvolution):
+            module.start_small()
     if model.likelihood.decodes_spread:
         start_at(model, torch.zeros(model.image_shape))  # for the spread's own start; the mean's may follow
 
@@ -38,9 +47,28 @@ def start_at(model: LatentModel, mean: torch.Tensor) -> None:
     model.decoder.set_output_bias(model.likelihood.params_from_mean(mean))
 
 
-def start_from_images(model: LatentModel, data: ImageDataModule, from_mean: bool) -> None:
-    """Start the decoder at the mean training image, if asked for, and a prior that is made of images at some."""
-    if from_mean:
-        start_at(model, data.train_mean())
+def where_to_start(value: object, model: LatentModel) -> Start:
+    """`start_from_mean` of this model: true, false or `grey`, of which `auto` chooses one by the likelihood.
+
+    With (continuous) Bernoulli pixels the start is the mean training image: a pixel that is nearly always 0 needs
+    a logit far below 0, which Adam would take thousands of steps to reach. From there a Gaussian decoder may never
+    use its latents: nothing is left to teach its hidden layers that images are not black. From the mean grey
+    it does. docs/theory.md has the measurements.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if value == "auto":
+        return True if model.likelihood.support in ("binary", "unit") else "grey"
+    if value is True or value is False or value == "grey":
+        return value
+    raise ConfigError(f"start_from_mean={value}: must be auto, true, grey or false")
+
+
+def start_from_images(model: LatentModel, data: ImageDataModule, start: Start) -> None:
+    """Start the decoder where it is to, and a prior that is made of images at some."""
+    if start:
+        mean = data.train_mean()
+        start_at(model, mean.mean((1, 2), keepdim=True).expand_as(mean) if start == "grey" else mean)
     if model.prior.images_needed:
         model.prior.start_from_images(data.images("train", model.prior.images_needed)[0])

@@ -20,7 +20,7 @@ from vae.objective.objective import Objective
 from vae.random import draw_key, set_draws
 from vae.training.divergence import Step, describe
 from vae.training.execution import Execution, losses_of, terms_of
-from vae.training.initialization import start_from_images
+from vae.training.initialization import Start, start_from_images
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -41,7 +41,7 @@ class VAEModule(LightningModule):
         val_metrics: metrics of `vae.metric`, by name, for the validation images.
         test_metrics: the same for the test images.
         execution: how the step is executed.
-        start_from_mean: whether the decoder starts at the mean training image.
+        start_from_mean: whether the decoder starts at the mean training image, or at its mean grey.
         clip: the norm to which gradients are clipped, where Lightning does not do it: in a stack.
         skip_limit: None to go on until a mean of losses is not finite; or how many steps, whose gradients are not
             finite, may be left out.
@@ -57,7 +57,7 @@ class VAEModule(LightningModule):
         val_metrics: Mapping[str, Metric] | None = None,
         test_metrics: Mapping[str, Metric] | None = None,
         execution: Execution | None = None,
-        start_from_mean: bool = False,
+        start_from_mean: Start = False,
         skip_limit: int | None = None,
         clip: float | None = None,
     ):
