@@ -3,10 +3,10 @@
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.types import HydraContext
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
-from vae.sweep import adaptive, launcher
+from vae.sweep import adaptive, devices, launcher
 from vae.sweep.launcher import check_launcher, load_launcher
 
 
@@ -42,10 +42,33 @@ def test_a_ray_of_this_machine_is_not_asked_for_more_than_it_has(
     monkeypatch.setattr(launcher, "gpu_count", lambda: 2)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     choices = {"runtime": {"choices": {"hydra/launcher": "ray"}}}
-    config = OmegaConf.create({"hydra": {**choices, "launcher": {"ray": {"init": init, "remote": remote}}}})
+    hydra = {**choices, "launcher": {"ray": {"init": init, "remote": remote}}}
+    config = OmegaConf.create({"hydra": hydra, "trainer": {"accelerator": "cpu", "devices": 1}})
     unused = BasicLauncher()
     if line is None:
         check_launcher(unused, config)
     else:
         with pytest.raises(ConfigError, match=line):
             check_launcher(unused, config)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("joblib", True), ("ray", True), ("submitit_slurm", False)])
+def test_a_login_node_need_not_have_the_gpus_of_a_cluster(
+    name: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpu_count", lambda: 0)
+    monkeypatch.setattr(launcher.shutil, "which", lambda name: "/usr/bin/srun")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def config(address: str | None) -> DictConfig:
+        hydra = {
+            "runtime": {"choices": {"hydra/launcher": name}},
+            "launcher": {"ray": {"init": {"address": address}, "remote": {}}},
+        }
+        return OmegaConf.create({"hydra": hydra, "trainer": {"accelerator": "gpu", "devices": 1}})
+
+    if refused:
+        with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu has 0 on this machine"):
+            check_launcher(BasicLauncher(), config(None))
+    if name in ("ray", "submitit_slurm"):
+        check_launcher(BasicLauncher(), config("auto"))

@@ -10,7 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError
-from vae.sweep.devices import gpu_count
+from vae.sweep.devices import check_devices, gpu_count
 
 PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
 """Hydra's plugin of each."""
@@ -46,15 +46,19 @@ def load_launcher(context: HydraContext, task_function: TaskFunction, config: Di
 def check_launcher(launcher: Launcher, config: DictConfig) -> None:
     """Refuse a launcher that cannot run its jobs from this machine.
 
-    A Ray of this machine would wait without end for CPUs or GPUs that it does not have; a cluster may grow.
+    A Ray of this machine would wait without end for CPUs or GPUs that it does not have; a cluster may grow. A
+    cluster's login node has no GPUs; that its other nodes have them is for SLURM or Ray to say.
 
     Raises:
-        ConfigError: SLURM or Ray has less than the jobs ask for.
+        ConfigError: this machine, SLURM or Ray has less than the jobs ask for.
     """
     name, asked = config.hydra.runtime.choices.get("hydra/launcher"), config.hydra.launcher
     if name == "submitit_slurm" and shutil.which("srun") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
-    if name != "ray" or _joins(asked.ray.init.get("address")):
+    if name == "submitit_slurm" or (name == "ray" and _joins(asked.ray.init.get("address"))):
+        return
+    check_devices(config)
+    if name != "ray":
         return
     for resource, there in (("num_cpus", os.cpu_count() or 1), ("num_gpus", gpu_count())):
         has, wanted = asked.ray.init.get(resource), asked.ray.remote.get(resource) or 0

@@ -20,7 +20,6 @@ from vae.command.interruption import Interrupted
 from vae.command.override import override
 from vae.run.saved_config import CONFIG_DIR
 from vae.run.trust import remember_folders, typed_folders
-from vae.sweep.devices import check_devices
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import RecordedTask, give_back_everything
 from vae.sweep.launcher import (
@@ -92,7 +91,6 @@ class Sweep(Sweeper):
                 f"{there.by}: a sweep starts the ranks of its jobs itself: type python train.py -m … "
                 f"trainer.devices=… without {there.by}"
             )
-        check_devices(self.config)
         check_launcher(self.launcher, self.config)
         with self.directory.claim(identity):
             jobs = self.known_jobs(plan)
