@@ -37,6 +37,11 @@ import vae.command.command  # noqa: E402, F401  the resolvers that conf/ asks fo
 from vae.paths import CONF  # noqa: E402
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+
+
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
     torch.manual_seed(0)

@@ -136,6 +136,31 @@ def test_no_process_outlives_a_sweep_that_was_killed(launcher: str, ranks: int, 
     assert "running" not in states.values()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "name", "times"),
+    [("basic", "SIGINT", 2), ("basic", "SIGHUP", 1), ("basic", "SIGTERM", 1), ("joblib", "SIGTERM", 1)],
+)
+def test_a_signal_to_the_sweep_alone_ends_it_with_its_jobs_and_a_report(
+    launcher: str, name: str, times: int, tmp_path: Path
+) -> None:
+    if not installed(launcher):
+        pytest.skip(f"hydra/launcher={launcher} is not installed")
+    long = ["-m", "seed=0,1", *SMALL, "trainer.max_epochs=10000", f"hydra.sweep.dir={tmp_path}"]
+    with start(*long, f"hydra/launcher={launcher}") as process:
+        wait_for_epoch(tmp_path)
+        for _ in range(times):
+            process.send_signal(signal.Signals[name])
+            time.sleep(0.5)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.Signals[name], out + err
+    assert "Traceback" not in err
+    assert f"python train.py resume={tmp_path}" in out
+    assert (tmp_path / "report.html").exists()
+    assert {row["status"] for row in summary_of(tmp_path).values()} <= {"interrupted", "waiting"}
+    assert processes_that_hold(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "launcher", ["basic", *(pytest.param(name, marks=pytest.mark.slow) for name in (*LAUNCHERS, "submitit_local"))]
 )
