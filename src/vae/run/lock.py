@@ -5,8 +5,21 @@ it.
 """
 
 import fcntl
+import os
+import socket
+import sys
+import time
 from pathlib import Path
 from typing import IO
+
+from vae.checks import ConfigError
+
+PATIENCE = 5.0
+"""Seconds of waiting after which it is said for what."""
+
+
+class LocklessError(ConfigError):
+    """The file system of a folder has no locks."""
 
 
 def lock_file(path: Path, wait: bool = True) -> IO[str] | None:
@@ -17,14 +30,49 @@ def lock_file(path: Path, wait: bool = True) -> IO[str] | None:
 
     Returns:
         The file, or None if another process holds its lock and `wait` is false.
+
+    Raises:
+        LocklessError: the file system has none.
     """
     file = path.open("a+", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+        if _taken(file, path):
+            return file
+        if not wait:
+            file.close()
+            return None
+        deadline, told = time.monotonic() + PATIENCE, False
+        while not _taken(file, path):
+            if time.monotonic() > deadline and not told:
+                told = True
+                print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
+            time.sleep(0.1)
+    except BaseException:
         file.close()
-        return None
+        raise
     return file
+
+
+def _taken(file: IO[str], path: Path) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise LocklessError(f"{path.parent}: its file system has no locks ({error.strerror})") from error
+    return True
+
+
+def sign(file: IO[str]) -> None:
+    """Write into a locked file who holds it."""
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock, as far as its file says."""
+    return path.read_text(encoding="utf-8", errors="replace").strip() or "an unknown process"
 
 
 def is_locked(path: Path) -> bool:
@@ -36,4 +84,6 @@ def is_locked(path: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise LocklessError(f"{path.parent}: its file system has no locks ({error.strerror})") from error
     return False

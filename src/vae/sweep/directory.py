@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vae.checks import ConfigError
 from vae.run.files import PARTIAL, read_json, remove_partials, write_atomically
-from vae.run.lock import is_locked, lock_file
+from vae.run.lock import holder, is_locked, lock_file, sign
 from vae.run.saved_config import check_plain, is_plain_name, read_numbers
 from vae.sweep.plan import Job
 
@@ -62,14 +62,23 @@ class JobDirectory:
     def state(self) -> State:
         """What the files say. A job counts as running for as long as its process holds the job's lock."""
         recorded = self.record().get("state", "waiting")
-        if recorded != "running":
+        if recorded not in ("running", "done"):
             return recorded
-        if self.metrics_file.exists():
+        if self._numbers() is not None:
             return "done"
         return "running" if is_locked(self.path / LOCK) else "interrupted"
 
     def record(self) -> dict[str, Any]:
-        """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt."""
+        """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt.
+
+        Of a damaged one, that an attempt was made, and which file is damaged.
+        """
+        try:
+            return self._checked_record()
+        except ConfigError as error:
+            return {"state": "running", "reason": str(error)}
+
+    def _checked_record(self) -> dict[str, Any]:
         path = self.path / "job.json"
         record = read_json(path) or {}
         check_plain(record, path, resolved=False)
@@ -103,8 +112,22 @@ class JobDirectory:
         self.update(state=state, reason=reason, seconds=round(seconds, 2))
 
     def metrics(self) -> dict[str, float | None]:
-        """The final numbers; empty if there are none (yet)."""
-        return read_numbers(self.metrics_file)
+        """The final numbers; empty if there are none (yet), or they are damaged."""
+        return self._numbers() or {}
+
+    def _numbers(self) -> dict[str, float | None] | None:
+        try:
+            return read_numbers(self.metrics_file) if self.metrics_file.exists() else None
+        except ConfigError:
+            return None
+
+    def damage(self) -> str | None:
+        """What is wrong with metrics.json; None if it is whole, or not there."""
+        try:
+            read_numbers(self.metrics_file)
+        except ConfigError as error:
+            return str(error)
+        return None
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -202,6 +225,7 @@ class SweepDirectory:
         manifest = read_json(self.manifest_file)
         if manifest is None:
             inside = self.path.iterdir() if self.path.is_dir() else ()
+            # A sweep that was killed while it wrote its first file has left a part of it.
             others = [path.name for path in inside if path.name != LOCK and path.suffix != PARTIAL]
             if others:
                 raise ConfigError(f"hydra.sweep.dir={self.path}: not a sweep's directory (it has {min(others)})")
@@ -222,15 +246,14 @@ class SweepDirectory:
         except OSError as error:
             raise ConfigError(f"hydra.sweep.dir={self.path}: cannot be written ({error.strerror})") from error
         if file is None:
-            holder = (self.path / LOCK).read_text(encoding="utf-8").strip() or "an unknown process"
-            raise ConfigError(f"hydra.sweep.dir={self.path}: a sweep is at work in it ({holder})")
+            raise ConfigError(
+                f"hydra.sweep.dir={self.path}: a sweep is at work in it ({holder(self.path / LOCK)})"
+            )
         with file:
             # Another sweep may have come and gone since.
             self.check(identity)
             remove_partials(self.path, "*")
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            sign(file)
             yield
 
     def holder(self) -> str | None:
