@@ -74,7 +74,7 @@ def _write_run(path: Path, picture: Path, *numbers: float) -> None:
     (path / "metrics.json").write_text(json.dumps(metrics | {"epochs": CURVE, "steps": CURVE, "seconds": 9.0}))
     rows = ["step,epoch,train/elbo,val/elbo"]
     rows += [f"{e},{e},{elbo - 60 / (e + 1)},{elbo - 70 / (e + 1) if e % 2 else ''}" for e in range(CURVE)]
-    (path / "metrics.csv").write_text("\n".join(rows))
+    (path / "metrics.csv").write_text("\n".join([*rows, ""]))
     (path / "images").mkdir()
     for name in ("samples", "reconstructions"):
         os.link(picture, path / "images" / f"{name}.png")

@@ -248,3 +248,29 @@ def test_a_sweep_without_a_single_result_has_a_report_too(tmp_path: Path) -> Non
 
 def test_the_report_module_runs_as_a_command(folder: SweepDirectory) -> None:
     assert run_command("-m", "vae.sweep.report", f"dir={folder.path}").returncode == 0
+
+
+def test_damaged_files_of_jobs_are_named_and_all_else_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_fake_sweep(tmp_path)
+    bad, broken, empty, lost, cut = (folder.path / job.name for job in folder.jobs()[:5])
+    (bad / "metrics.csv").write_bytes(b"\0" * 100)
+    (broken / "images" / "samples.png").unlink()
+    (broken / "images" / "samples.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (empty / "metrics.json").write_text("")
+    (lost / "job.json").write_text("")
+    (cut / "metrics.csv").write_bytes((cut / "metrics.csv").read_bytes()[:-3])
+    write_report(folder.path)
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 2
+    with (folder.path / "summary.csv").open(newline="") as file:
+        rows = {row["job"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 36
+    assert f"{bad}/metrics.csv: a damaged file" in rows[bad.name]["reason"]
+    assert f"{broken}/images/samples.png: a damaged picture" in rows[broken.name]["reason"]
+    assert (rows[empty.name]["status"], rows[empty.name]["val/elbo"]) == ("interrupted", "")
+    assert f"{empty}/metrics.json: a damaged file" in rows[empty.name]["reason"]
+    assert rows[lost.name]["status"] == "done"
+    assert f"{lost}/job.json: a damaged file" in rows[lost.name]["reason"]
+    assert rows[cut.name]["reason"] == ""

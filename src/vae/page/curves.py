@@ -1,9 +1,12 @@
 """metrics.csv as curves that a page can draw."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import NamedTuple
+
+from vae.checks import ConfigError
 
 POINTS = 200
 """Points that are kept of a longer curve."""
@@ -24,10 +27,7 @@ class Curve(NamedTuple):
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """Every number of a metrics.csv that was logged in training or validation; none where there is no file."""
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     per_epoch = _steps_per_epoch(rows)
     curves: dict[str, Curve] = {}
     for row in rows:
@@ -39,6 +39,30 @@ def read_curves(path: Path) -> dict[str, Curve]:
                 curve.epochs.append(round(step / per_epoch, 3))
                 curve.values.append(float(text))
     return curves
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; none where there is no file. A row that is being written is left out.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        whole = path.read_bytes().decode().rpartition("\n")[0]
+        rows = list(csv.DictReader(io.StringIO(whole, newline=""), strict=True))
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError("a row is longer or shorter than the first line")
+            int(row["step"])
+            for text in row.values():
+                float(text or 0)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (ValueError, KeyError, csv.Error, OSError) as error:
+        raise ConfigError(f"{path}: a damaged file ({type(error).__name__}: {error})") from error
+    if not whole:
+        raise ConfigError(f"{path}: a damaged file (it is empty)")
+    return rows
 
 
 def _steps_per_epoch(rows: list[dict[str, str]]) -> float:

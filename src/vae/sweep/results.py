@@ -30,7 +30,8 @@ def results(directory: SweepDirectory) -> pd.DataFrame:
         values = {axis_name(key): value for key, value in job.values.items()}
         row = {"job": job.name, "status": state, **values, **metrics}
         row["seconds"] = record.get("seconds", metrics.get("seconds"))
-        rows.append(row | {"attempts": record.get("attempts", 0), "reason": record.get("reason")})
+        reason = record.get("reason") or folder.damage()
+        rows.append(row | {"attempts": record.get("attempts", 0), "reason": reason})
     keys = varied_columns(directory)
     first, last = ["job", "status", *keys], ["seconds", "attempts", "reason"]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*first, *(name for row in rows for name in row)])))

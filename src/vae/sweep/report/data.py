@@ -1,12 +1,14 @@
 """What the report shows, as plain data: the table, the means over seeds, the curves and the pictures."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from vae.checks import ConfigError
 from vae.metric.definition import definition
 from vae.page.curves import read_curves
 from vae.page.page import picture
@@ -28,22 +30,55 @@ FULL_SIZE_JOBS = 60
 """With more jobs than this, pictures get smaller so that all together stay as large."""
 
 
+class Seen(NamedTuple):
+    """What the jobs have left to look at: curves and pictures of each, and which of their files are damaged."""
+
+    curves: dict[str, dict[str, list[list[float]]]]
+    pictures: dict[str, dict[str, Any]]
+    damage: dict[str, str]
+
+
+def look(directory: SweepDirectory, names: Sequence[str]) -> Seen:
+    """Read the curves and pictures of some jobs. What cannot be read is named and left out."""
+    side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(names), 1))))
+    seen = Seen({}, {}, {})
+    for name in names:
+        damage = list[str]()
+        try:
+            seen.curves[name] = curve(directory.path / name / "metrics.csv")
+        except ConfigError as error:
+            seen.curves[name] = {}
+            damage.append(str(error))
+        seen.pictures[name] = {}
+        for kind in PICTURES:
+            path = directory.path / name / "images" / f"{kind}.png"
+            try:
+                seen.pictures[name] |= {kind: picture(path, side)} if path.exists() else {}
+            except (OSError, ValueError, SyntaxError, KeyError) as error:  # what Pillow raises of damaged files
+                damage.append(f"{path}: a damaged picture ({' '.join(str(error).split())})")
+        if damage:
+            seen.damage[name] = "; ".join(damage)
+    return seen
+
+
 def report_data(directory: SweepDirectory, table: pd.DataFrame) -> dict[str, Any]:
     """Everything that the page needs; JSON can hold it.
 
     Args:
         directory: the sweep's.
-        table: its results.
+        table: its results, where a job whose files are damaged is given the reason.
     """
     metric, keys = directory.manifest()["metric"], varied_columns(directory)
     names = measures(table, keys)
     jobs = {job.name: job for job in directory.jobs()}
     kinds = scored(directory, list(jobs.values()))
     winning = winners(table, metric, kinds)
-    shown = sample(list(jobs), [row["job"] for _, row in winning])
-    logged = {name: curve(directory.path / name / "metrics.csv") for name in shown}
-    every = {*names, *(name for each in logged.values() for name in each)}
-    side = round(PICTURE_SIDE * min(1.0, math.sqrt(FULL_SIZE_JOBS / max(len(shown), 1))))
+    seen = look(directory, sample(list(jobs), [row["job"] for _, row in winning]))
+    for job, damage in seen.damage.items():
+        print(f"warning: {damage}; the report does without", file=sys.stderr)
+        row = table["job"] == job
+        table.loc[row, "reason"] = table.loc[row, "reason"].fillna(damage)
+    every = {*names, *(name for each in seen.curves.values() for name in each)}
     return {
         "title": directory.path.name,
         "metric": metric,
@@ -66,9 +101,9 @@ def report_data(directory: SweepDirectory, table: pd.DataFrame) -> dict[str, Any
             }
             for group, row in winning
         ],
-        "curves": logged,
-        "pictures": {name: pictures(directory.path / name / "images", side) for name in shown},
-        "sampled": len(shown) if len(shown) < len(jobs) else None,
+        "curves": seen.curves,
+        "pictures": seen.pictures,
+        "sampled": len(seen.curves) if len(seen.curves) < len(jobs) else None,
     }
 
 
@@ -125,8 +160,3 @@ def curve(path: Path) -> dict[str, list[list[float]]]:
     found = {name: each.thinned(CURVE_POINTS) for name, each in read_curves(path).items()}
     logged = {name: each for name, each in found.items() if name.startswith(("train/", "val/"))}
     return {name: [list(each.steps), [float(f"{v:.6g}") for v in each.values]] for name, each in logged.items()}
-
-
-def pictures(folder: Path, side: int) -> dict[str, Any]:
-    """A run's final pictures, at most `side` pixels wide and high, for `vae.page.page`."""
-    return {name: picture(folder / f"{name}.png", side) for name in PICTURES if (folder / f"{name}.png").exists()}

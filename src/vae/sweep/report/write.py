@@ -20,8 +20,8 @@ def write_report(path: str | Path) -> None:
     directory = SweepDirectory(path)
     check_folder(directory.path)
     table = results(directory)
-    write_summary(directory, table)
     data = report_data(directory, table)
+    write_summary(directory, table)
     write_atomically(directory.path / "report.html", page(data["title"], "sweep", data))
 
 
