@@ -5,6 +5,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from wandb.sdk.wandb_run import Run
 
 from vae.logger.wandb_run import LAUNCH_INPUTS, WandbRun, _unless_launched
@@ -18,6 +20,24 @@ def test_the_launcher_is_not_imported_for_a_run(tmp_path: Path, monkeypatch: pyt
     try:
         assert logger.experiment is run
         assert LAUNCH_INPUTS not in sys.modules
+    finally:
+        run.finish()
+
+
+def test_settings_of_a_config_are_those_of_the_run(tmp_path: Path) -> None:
+    settings = OmegaConf.create({"silent": True, "base_url": "http://127.0.0.1:9", "run_notes": "typed"})
+    logger = instantiate(
+        {
+            "_target_": "vae.logger.wandb_run.WandbRun",
+            "project": "vae",
+            "save_dir": str(tmp_path),
+            "mode": "offline",
+            "settings": settings,
+        }
+    )
+    run = logger.experiment
+    try:
+        assert (run.settings.base_url, run.notes) == ("http://127.0.0.1:9", "typed")
     finally:
         run.finish()
 

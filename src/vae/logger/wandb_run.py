@@ -24,7 +24,12 @@ class WandbRun(WandbLogger):
     """
 
     def __init__(self, **options: Any):
-        super().__init__(**options)
+        # W&B takes no DictConfig for a dictionary: `settings` would be ignored without a word.
+        plain: dict[str, Any] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in options.items()
+        }
+        super().__init__(**plain)
         self._wandb_init.pop("anonymous", None)
 
     @property
