@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from vae.run.resume import progress
 
 from commands import QUICK, TRAIN, run_command, user_environment
 from vae.command.interruption import SIGNALS, Interrupted, signals_interrupt
@@ -85,8 +87,7 @@ def test_a_signal_that_comes_while_libraries_are_imported_asks_slurm_to_start_th
     done = run_command(TRAIN, *QUICK, folder=tmp_path, PYTHONPATH=f"{tmp_path}:{os.environ['PYTHONPATH']}")
     assert done.returncode == 128 + signal.SIGUSR1
     assert slurm.read_text() == "requeue 17\n"
-    said = [line.partition(" resume=")[0] for line in done.stderr.splitlines()]
-    assert said == {"hydra": [], "torch": ["SIGUSR1: stopped; python train.py"]}[library]
+    assert done.stderr == "SIGUSR1: stopped; nothing was saved\n"
 
 
 def test_a_run_whose_terminal_is_closed_ends_and_goes_on_when_resumed(tmp_path: Path) -> None:
@@ -104,5 +105,44 @@ def test_a_run_whose_terminal_is_closed_ends_and_goes_on_when_resumed(tmp_path: 
                 os.read(ours, 65536)
         os.close(ours)
         assert process.wait(60) == 128 + signal.SIGHUP
-    done = run_command(TRAIN, f"resume={tmp_path}", "trainer.max_epochs=1", folder=tmp_path.parent)
+    more = progress(tmp_path / "checkpoints" / "last.ckpt").epochs + 1
+    done = run_command(TRAIN, f"resume={tmp_path}", f"trainer.max_epochs={more}", folder=tmp_path.parent)
     assert done.returncode == 0, done.stderr
+
+
+START = f"""
+import runpy, sys
+from vae.command.interruption import signals_interrupt
+print("begins", flush=True)
+sys.argv = [{TRAIN!r}, *sys.argv[1:]]
+runpy.run_path({TRAIN!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2, 5])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_is_told_in_one_line(
+    seconds: float, signum: signal.Signals, tmp_path: Path
+) -> None:
+    run = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            START,
+            *QUICK,
+            "trainer.max_epochs=100000",
+            "logger=csv",
+            f"hydra.run.dir={tmp_path}",
+        ],
+        env=user_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    time.sleep(seconds)
+    run.send_signal(signum)
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 128 + signum
+    assert re.fullmatch(rf"{signum.name}: stopped; .*\n", said), said

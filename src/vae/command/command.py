@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
 from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
-from vae.command.interruption import Interrupted
+from vae.command.interruption import Interrupted, signals_interrupt
+from vae.command.output import output_may_end
 from vae.command.override import override
 from vae.paths import CONF, TRAIN
 from vae.progress import shown
@@ -95,12 +96,16 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.argv = flags_first(sys.argv)
             if WANTS_TRACEBACK:
                 return main()
-            try:
-                check_flags(sys.argv[1:])
-                with _exceptions_come_through():
-                    return main()
-            except Exception as error:
-                raise SystemExit(fail(error, config_name)) from error
+            with output_may_end(), signals_interrupt():
+                try:
+                    check_flags(sys.argv[1:])
+                    with _exceptions_come_through():
+                        return main()
+                except Interrupted as signal:
+                    signal.say("nothing was saved")
+                    raise
+                except Exception as error:
+                    raise SystemExit(fail(error, config_name)) from error
 
         return run
 
@@ -118,6 +123,7 @@ def quiet_libraries() -> None:
         "The '.*_dataloader' does not have many workers",  # batches are slices of memory; workers only cost
         "The `srun` command is available on your system but is not used",  # ranks of one node need none
         "The ``compute`` method of metric .* was called before",  # a rank that had no batch of its own
+        r"`ModelCheckpoint\(monitor=.*` could not find the monitored key",  # of a run that has not been validated
         "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -168,7 +174,8 @@ def check_flags(arguments: list[str]) -> None:
 def how_to_go_on(config: DictConfig) -> str:
     """What to type after an interruption."""
     run = OmegaConf.select(config, "paths.run")
-    return f"{TRAIN} {shlex.quote(f'resume={run}')} goes on" if run else "nothing was saved"
+    saved = run is not None and Path(run, ".hydra", "config.yaml").is_file()
+    return f"{TRAIN} {shlex.quote(f'resume={run}')} goes on" if saved else "nothing was saved"
 
 
 def quote_argument(argv: list[str], key: str) -> list[str]:
@@ -186,7 +193,8 @@ def resume_arguments(argv: list[str]) -> list[str]:
     """Turn `resume=<run>` into arguments that take up that run's saved config, in place.
 
     Other overrides apply on top of the saved config, as in `resume=runs/… trainer.max_epochs=100`.
-    For a sweep's directory they are the arguments of the sweep, with the others in place of its own.
+    For a sweep's directory they are the arguments of the sweep, with the others in place of its own. What may
+    change is for `vae.run.resume` to say, once all is composed.
     """
     from vae.command.distributed import RERUN, saved_arguments
 
@@ -194,24 +202,27 @@ def resume_arguments(argv: list[str]) -> list[str]:
     if given[RERUN]:
         from vae.run.directory import RunDirectory  # not above: it needs torch, for which --help need not wait
 
-        run = Path(given[RERUN][-1].removeprefix(f"{RERUN}="))
-        return [argv[0], *saved_arguments(run, RunDirectory(run).config())]
+        path = Path(given[RERUN][-1].removeprefix(f"{RERUN}="))
+        return [argv[0], *saved_arguments(path, RunDirectory(path).config())]
     if not given["resume"] or given["resume"][-1] in ("resume=", "resume=null"):
         return argv
     from vae.run.directory import RunDirectory
 
-    run = Path(given["resume"][-1].removeprefix("resume="))
+    path = Path(given["resume"][-1].removeprefix("resume="))
     others = one_word_flags([argument for argument in argv[1:] if argument not in given["resume"]])
     try:
         with trusting(trust_of(others)):
-            if (run / "sweep.json").exists():
-                return [argv[0], *_sweep_arguments(run, others)]
-            RunDirectory(run).check_in_place()
-            config = RunDirectory(run).resumed_config(keys_of(others))
+            if (path / "sweep.json").exists():
+                return [argv[0], *_sweep_arguments(path, others)]
+            for argument in others:
+                if argument in ("-m", "--multirun") or argument.lstrip("+~").startswith(("hydra.", "hydra/")):
+                    raise ConfigError(f"{path} {argument}: only what a run itself has may change when it resumes")
+            run = RunDirectory(path)
+            config = run.resumed_config(keys_of(others))
     except (ConfigError, OSError) as error:
         print(f"error: resume={error}", file=sys.stderr)
         raise SystemExit(1) from error
-    return [argv[0], *saved_arguments(run, config), override("resume", run.absolute()), *others]
+    return [argv[0], *saved_arguments(run.path, config), override("resume", run.path.absolute()), *others]
 
 
 def one_word_flags(arguments: Sequence[str]) -> list[str]:
@@ -238,6 +249,12 @@ def trust_of(arguments: Iterable[str]) -> list[str]:
         if argument.lstrip("+").startswith("trust=")
     ]
     return [name for each in given[-1:] for name in re.split(r"[\s,]+", each.strip("[] '\"")) if name]
+
+
+def what_resumes() -> set[str] | None:
+    """The keys that somebody typed behind `resume=<run>`; None if the present job was not started so."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return keys_of(typed) if keys_of(typed) >= {"resume"} and HydraConfig.get().mode == RunMode.RUN else None
 
 
 def _sweep_arguments(sweep: Path, others: list[str]) -> list[str]:

@@ -30,8 +30,9 @@ class Interrupted(SystemExit):
         self._said = False
 
     def say(self, what_now: str) -> None:
-        """Print, once, which signal it was and what is left."""
-        if not self._said:
+        """Print, once, which signal it was and what is left; of several ranks, the first does."""
+        is_first = all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID"))
+        if is_first and not self._said:
             self._said = True
             print(f"{self.name}: stopped; {what_now}", file=sys.stderr)
 
