@@ -68,6 +68,10 @@ CONFIGURATIONS = {
         "sweep_metric=val/distortion",
     ],
     "best_three": ["callback=top", "callback.pictures=null", "optimizer.lr=0.05", "trainer.max_epochs=8"],
+    "max_steps": ["callback=none", "scheduler=step", "scheduler.step_size=1", "trainer.max_steps=14"],
+    "max_time": ["callback=none", "+trainer.max_time={days:9}", "trainer.num_sanity_val_steps=1"],
+    "more_epochs": ["callback=none", "objective/beta=linear", "objective.beta.steps=10"],
+    "more_steps": ["callback=none", "optimizer=adamw", "trainer.max_steps=14"],
     "early_stopping": ["callback=none", STOP_EARLY, "trainer.max_epochs=9"],
     "learned_sigma_clipped": [
         "callback=default",
@@ -80,6 +84,8 @@ CONFIGURATIONS = {
         "callback.pictures.every_n_epochs=2",
     ],
 }
+BEGINS = {"more_epochs": ["trainer.max_epochs=2"], "more_steps": ["trainer.max_steps=6"]}
+"""What configurations that are extended begin with; what they end with is typed at every resumption."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PLACES = {
     "config": "vae.run.directory:RunDirectory.write_config",
@@ -148,15 +154,21 @@ def sabotage(fault: Fault) -> None:
     setattr(owner, name, failing)
 
 
-def run_once(arguments: list[str], folder: Path, fault: Fault | None) -> int:
+def run_once(arguments: list[str], folder: Path, fault: Fault | None, more: list[str] | None = None) -> int:
     """Start or resume the run in a folder, let the fault happen, and see that nothing is left of it.
+
+    Args:
+        arguments: with which it is started.
+        folder: where it is.
+        fault: what is to happen to it.
+        more: with which it is resumed.
 
     Raises:
         AssertionError: a process was left behind.
     """
     command = [*arguments, f"hydra.run.dir='{folder}'"]
     if (folder / ".hydra" / "config.yaml").exists():
-        command = [f"resume={folder}"]
+        command = [f"resume={folder}", *(more or [])]
     planted = functools.partial(sabotage, fault) if fault is not None and fault.place else None
     process = start(command, folder.with_suffix(".log"), planted)
     if fault is not None and not fault.place:
@@ -192,7 +204,9 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path, name: str) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / name, weights_only=True)
+    checkpoint = torch.load(folder / "checkpoints" / name, weights_only=True)
+    checkpoint["callbacks"].pop("Timer", None)  # how long it took
+    return checkpoint
 
 
 def _plain(value: Any, folder: str) -> Any:
@@ -231,6 +245,7 @@ class Torture:
         self.folder, self.draw = folder.resolve(), random.Random(seed)
         self.references: dict[str, tuple[dict[str, Any], float]] = {}
         self.faults: Counter[str] = Counter()
+        self.moves = 0
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
@@ -244,28 +259,37 @@ class Torture:
             self.references[key] = record(folder), time.monotonic() - started
         return self.references[key]
 
-    def arguments(self, name: str, ranks: int) -> list[str]:
-        """The command line of a configuration."""
+    def arguments(self, name: str, ranks: int, begins: list[str] | None = None) -> list[str]:
+        """The command line of a configuration, with something else in place of its end."""
         # A further override of the same key replaces the first.
         chosen = {
-            a.partition("=")[0]: a for a in [*TINY, *CONFIGURATIONS[name], *(TWO_RANKS if ranks == 2 else [])]
+            a.partition("=")[0]: a
+            for a in [*TINY, *CONFIGURATIONS[name], *(TWO_RANKS if ranks == 2 else []), *(begins or [])]
         }
         return list(chosen.values())
 
     def trial(self, number: int, name: str, ranks: int) -> list[str]:
-        """Interrupt a run up to three times and finish it; what differs from the uninterrupted one."""
+        """Interrupt a run up to three times, perhaps move it, and finish it; how it differs from a whole one."""
         expected, seconds = self.reference(name, ranks)
-        folder, arguments = self.folder / f"trial_{number}", self.arguments(name, ranks)
+        folder, arguments = self.folder / f"trial_{number}", self.arguments(name, ranks, BEGINS.get(name, []))
+        ends = {a.partition("=")[0] for a in BEGINS.get(name, [])}
+        more = [a for a in self.arguments(name, ranks) if a.partition("=")[0] in ends]
         planned = [draw_fault(self.draw, seconds, ranks) for _ in range(self.draw.randint(1, 3))]
         for fault in planned:
-            if run_once(arguments, folder, fault) != 0:
+            if run_once(arguments, folder, fault, more) != 0:
                 self.faults[f"{fault.name}, {ranks} rank{'s' * (ranks > 1)}"] += 1
-        status = run_once(arguments, folder, None)
-        log = folder.with_suffix(".log")
+            if self.draw.random() < 0.3 and folder.exists():
+                folder = folder.rename(f"{folder}_moved")
+                self.moves += 1
+        status = run_once(arguments, folder, None, more)
+        if more:
+            # The last fault may have come after the end of what it began with.
+            status = status or run_once(arguments, folder, None, more)
         found = [f"{name}: exit status {status}"] if status else differences(expected, record(folder))
         if not found:
             shutil.rmtree(folder)
-            log.unlink()
+            for each in self.folder.glob(f"trial_{number}*.log"):
+                each.unlink()
         return [f"{folder.name} ({name}, {ranks} ranks, {', '.join(f.name for f in planned)}) {f}" for f in found]
 
 
@@ -283,8 +307,8 @@ def main(trials: int = 60, seed: int = 0, folder: str = "runs/torture") -> int:
     for fault, count in sorted(torture.faults.items()):
         print(f"{count:5} {fault}")
     print(
-        f"{trials} runs, interrupted {sum(torture.faults.values())} times, {wrong} different,"
-        f" in {time.monotonic() - started:.0f} s"
+        f"{trials} runs, interrupted {sum(torture.faults.values())} times, moved {torture.moves} times,"
+        f" {wrong} different, in {time.monotonic() - started:.0f} s"
     )
     return int(wrong > 0)
 
