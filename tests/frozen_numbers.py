@@ -108,7 +108,9 @@ def numbers(name: str) -> dict[str, float]:
         metrics = json.loads((run / "metrics.json").read_text())
         state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     sums = {f"weights/{key}": _fingerprint(value) for key, value in state.items() if key.startswith("model.")}
-    return {k: v for k, v in metrics.items() if k != "seconds" and v is not None and math.isfinite(v)} | sums
+    # Which of two epochs is the best may hang on the last bit.
+    left_out = ("seconds", "best_step")
+    return {k: v for k, v in metrics.items() if k not in left_out and v is not None and math.isfinite(v)} | sums
 
 
 def _fingerprint(values: torch.Tensor) -> float:

@@ -2,14 +2,12 @@
 
 import csv
 import re
-import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from commands import QUICK, TWO_RANKS, metrics_of, run_train, timeless, weights_of
 from offline_wandb import read_offline_run
@@ -117,21 +115,6 @@ def test_the_same_command_gives_the_same_numbers(finished: tuple[Path, object], 
     assert timeless(tmp_path / "again") == timeless(finished[0])
 
 
-def test_a_run_that_ended_before_it_had_saved_its_config_is_begun_anew(
-    finished: tuple[Path, object], tmp_path: Path, composed: Callable[..., DictConfig]
-) -> None:
-    run = tmp_path / "early"
-    (run / ".hydra").mkdir(parents=True)
-    # What Hydra saves before anything runs: nothing is resolved.
-    config = composed(*QUICK, "callback.pictures.every_n_epochs=1", "logger=csv")
-    config.name, config.paths.run = "${hydra:runtime.choices.data}", "${hydra:runtime.output_dir}"
-    OmegaConf.save(config, run / ".hydra" / "config.yaml")
-    resumed = run_train(f"resume={run}")
-    assert resumed.returncode == 0, resumed.stderr
-    assert timeless(run) == timeless(finished[0])
-    assert OmegaConf.load(run / ".hydra" / "config.yaml").name == "digits"
-
-
 def test_resume_gives_the_weights_of_an_uninterrupted_run(finished: tuple[Path, object], tmp_path: Path) -> None:
     run = tmp_path / "interrupted"
     assert run_train(*QUICK, "trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={run}").returncode == 0
@@ -160,16 +143,6 @@ def test_two_ranks_give_the_metrics_of_one(tmp_path: Path) -> None:
     # One run directory, one W&B run, whatever the number of ranks.
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
     assert len(list((two / "wandb").glob("offline-run-*"))) == 1
-
-
-def test_a_copied_run_is_not_resumed_in_the_originals_files(finished: tuple[Path, object], tmp_path: Path) -> None:
-    before = (finished[0] / "metrics.json").read_bytes()
-    copy = shutil.copytree(finished[0], tmp_path / "copy")
-    done = run_train(f"resume={copy}", "trainer.max_epochs=3")
-    assert done.returncode == 1
-    moved = f"error: resume={copy}: this run was copied or moved from {finished[0]}, where alone it can be resumed"
-    assert done.stderr.startswith(moved)
-    assert (finished[0] / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need 
     from optuna.trial import FrozenTrial, Trial
     from torch import Tensor
     from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 
 def count_steps(trainer: "Trainer", optimizer: "Optimizer", steps: int) -> None:
@@ -33,6 +34,64 @@ def steps_in_checkpoint(checkpoint: dict[str, Any]) -> tuple[dict[str, int], dic
     own = loop["epoch_loop.manual_optimization.optim_step_progress"]
     lightnings = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
     return own["total"], lightnings["total"]
+
+
+def resume_between_epochs(trainer: "Trainer") -> None:
+    """Lightning: go on after a checkpoint from the end of an epoch with the next epoch, whatever ends the run.
+
+    With `max_steps` Lightning (2.6) takes every checkpoint for one from within an epoch: it ends the epoch that
+    has ended once more, and trains one epoch less than it counts.
+    """
+    from lightning.pytorch.loops.fit_loop import _FitLoop
+
+    class WholeEpochs(_FitLoop):
+        """As `_FitLoop`, which overrides the property to say otherwise of runs with `max_steps`."""
+
+        def _iteration_based_training(self) -> bool:
+            return False
+
+    before = trainer.fit_loop
+    loop = WholeEpochs(trainer, before.min_epochs, before.max_epochs)
+    loop.epoch_loop = before.epoch_loop
+    trainer.fit_loop = loop
+
+
+def epoch_is_whole(trainer: "Trainer") -> bool:
+    """Lightning: whether the epoch that is ending has seen all of its batches; `max_steps` may end it before."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def skip_next_validation(trainer: "Trainer") -> None:
+    """Lightning: do not validate after this batch, though it is an epoch's last group of batches."""
+    trainer.fit_loop.epoch_loop._skip_next_val = True
+
+
+def has_stopped_early(trainer: "Trainer") -> bool:
+    """Lightning: whether the run was told to stop by anything but `max_time`, which may be longer another time."""
+    from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    timers = [timer.time_remaining() for timer in callbacks if isinstance(timer, Timer)]
+    is_late = any(left is not None and left <= 0 for left in timers)
+    early = any(callback.stopped_epoch for callback in callbacks if isinstance(callback, EarlyStopping))
+    return early or (trainer.should_stop and not is_late)
+
+
+def step_schedule(scheduler: "LRScheduler", epochs: int) -> None:
+    """torch: step a learning-rate schedule without its optimiser, which torch takes for a mistake and warns of."""
+    scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]
+    for _ in range(epochs):
+        scheduler.step()
+
+
+def epochs_in_checkpoint(checkpoint: dict[str, Any]) -> int:
+    """Lightning: how many epochs had ended when a checkpoint was written."""
+    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+
+
+def seconds_in_checkpoint(checkpoint: dict[str, Any]) -> float:
+    """Lightning: how long a run with `max_time` had trained when a checkpoint was written; 0 for others."""
+    return checkpoint["callbacks"].get("Timer", {}).get("time_elapsed", {}).get("train", 0.0)
 
 
 def checkpoints_between_epochs(callback: "ModelCheckpoint") -> bool:

@@ -2,10 +2,11 @@
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from vae.checks import ConfigError
-from vae.command.command import command, fail, resume_arguments
+from vae.command.command import command, fail, resume_arguments, what_resumes
 from vae.command.distributed import (
     SAVED,
     children_run_this_config,
@@ -35,12 +36,19 @@ def train(config: "DictConfig") -> float | None:
         from vae.page.run_page import write_run_page
         from vae.page.verdict import closing_lines
         from vae.run.directory import RunDirectory
-        from vae.run.files import remove_partials
         from vae.run.origin import origin
+        from vae.run.resume import Continuation
         from vae.run.saved_config import CONFIG_DIR
         from vae.run.trust import check_typed, remember_folders, typed_folders
         from vae.training.batch_size import largest_batch_size
-        from vae.training.build import brought, build_module, build_trainer, finish_loggers, hide_unused_gpus
+        from vae.training.build import (
+            best_checkpoint,
+            brought,
+            build_module,
+            build_trainer,
+            finish_loggers,
+            hide_unused_gpus,
+        )
         from vae.training.execution import set_matmul_precision
 
     started = time.monotonic()
@@ -48,59 +56,70 @@ def train(config: "DictConfig") -> float | None:
     run = RunDirectory(config.paths.run)
     OmegaConf.resolve(config)
     check_typed(config)
-    if not is_child():
-        if config.resume:
-            remove_partials(run.path)
-        run.write_config(config)
-        if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
-            remember_folders(folders := typed_folders())
-            flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
-            run.write_arguments([*flags, *HydraConfig.get().overrides.task])
-    checkpoint = run.last_checkpoint() if config.resume else None
-    if config.data.batch_size == "auto":
-        config.data.batch_size = largest_batch_size(config)
-    seed_everything(config.seed, verbose=False)
-    set_matmul_precision(config.matmul_precision)
-    data = instantiate(config.data)
-    share_images(data, config.data)
-    data.note = run.keep_images
-    trainer = build_trainer(config)
-    module = build_module(config, data, trainer)
-    if not is_child():
-        # With the batch size that was found.
-        run.write_config(config)
-        tell_further_ranks(run.path)
-        if HydraConfig.initialized() and not config.resume:
-            hydra = HydraConfig.get()
-            # An experiment says itself what it is.
-            if not hydra.runtime.choices.get("experiment"):
-                print(brought(config, hydra.runtime.choices, hydra.overrides.task))
+    with signals_interrupt(), nullcontext() if is_child() else run.claim():
+        typed = None if is_child() else what_resumes()
+        saved = None if typed is None else run.resumed_config(typed)
+        begun = Continuation(run, config, saved, is_first=not is_child())
+        if begun.is_finished:
+            tell_further_ranks(run.path)
+            if not is_child():
+                print(begun.describe())
+            return run.metrics().get(config.sweep_metric)
+        if not is_child() and typed is None:
+            run.write_config(config)
+            if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
+                remember_folders(folders := typed_folders())
+                flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
+                run.write_arguments([*flags, *HydraConfig.get().overrides.task])
+        if config.data.batch_size == "auto":
+            config.data.batch_size = largest_batch_size(config)
+        seed_everything(config.seed, verbose=False)
+        set_matmul_precision(config.matmul_precision)
+        data = instantiate(config.data)
+        share_images(data, config.data)
+        data.note = run.keep_images
+        trainer = build_trainer(config)
+        module = build_module(config, data, trainer)
+        checkpoint = begun.checkpoint
+        if not is_child():
+            checkpoint = begun.take_up()
+            # With the batch size that was found.
+            run.write_config(config)
+            tell_further_ranks(run.path)
+            if HydraConfig.initialized() and not config.resume:
+                hydra = HydraConfig.get()
+                # An experiment says itself what it is.
+                if not hydra.runtime.choices.get("experiment"):
+                    print(brought(config, hydra.runtime.choices, hydra.overrides.task))
 
-    with signals_interrupt(), children_run_this_config(run):
-        hide_unused_gpus(trainer)
+        with children_run_this_config(run):
+            hide_unused_gpus(trainer)
+            if trainer.is_global_zero:
+                run.write_origin(origin(trainer))
+            try:
+                for logger in trainer.loggers:
+                    logger.log_hyperparams(dict(config))
+                trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+                trainer.validate(
+                    module, data, ckpt_path=best_checkpoint(trainer, run), weights_only=True, verbose=False
+                )
+                trainer.test(module, data, verbose=False)
+            finally:
+                finish_loggers(trainer)
+
+        metrics = module.latest | {
+            "epochs": module.epochs,
+            "steps": trainer.global_step,
+            "best_step": trainer.global_step if module.evaluated_step is None else module.evaluated_step,
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "seconds": round(time.monotonic() - started, 1),
+        }
         if trainer.is_global_zero:
-            run.write_origin(origin(trainer))
-        try:
-            for logger in trainer.loggers:
-                logger.log_hyperparams(dict(config))
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-            trainer.validate(module, data, ckpt_path=run.checkpoint("best"), weights_only=True, verbose=False)
-            trainer.test(module, data, verbose=False)
-        finally:
-            finish_loggers(trainer)
-
-    metrics = module.latest | {
-        "epochs": module.epochs,
-        "steps": trainer.global_step,
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    if trainer.is_global_zero:
-        run.write_metrics(metrics)
-        if config.callback.get("page") is not None:
-            write_run_page(run, "done", module.epochs)
-        print(closing_lines(run, metrics))
-    return metrics.get(config.sweep_metric)
+            run.write_metrics(metrics)
+            if config.callback.get("page") is not None:
+                write_run_page(run, "done", module.epochs)
+            print(closing_lines(run, metrics))
+        return metrics.get(config.sweep_metric)
 
 
 def main() -> None:

@@ -56,7 +56,10 @@ def make_run(path: Path, config: DictConfig, val: Callable[[int], float] = elbo)
     metrics = {"test/elbo": last, "test/rate": 4.0, "test/distortion": -last - 4, "test/active_units": 2.0}
     nll = {"test/nll": -last - 2.6, "test/nll_k": 100.0, "test/nll_ess": 12.0}
     run.write_metrics(
-        metrics | nll | {"epochs": EPOCHS, "steps": EPOCHS * STEPS, "seconds": 9.0, "parameters": 170_000}
+        metrics
+        | nll
+        | {"epochs": EPOCHS, "steps": EPOCHS * STEPS, "seconds": 9.0, "parameters": 170_000}
+        | {"best_step": EPOCHS * STEPS}
     )
     for epoch in (0, 10, 20, 30, 40, None):
         folder = run.images if epoch is None else run.images / f"epoch_{epoch:04d}"

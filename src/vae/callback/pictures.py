@@ -62,7 +62,9 @@ class Pictures(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if trainer.state.fn == TrainerFn.FITTING and self.every_n_epochs and epoch % self.every_n_epochs == 0:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             self._draw(trainer, pl_module, "val", epoch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -53,6 +53,8 @@ class TrainingProgress(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._end()
+        if trainer.sanity_checking:
+            return
         latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
         value = latest.get(self.monitor, math.nan)
         sign = 1 if self.mode == "max" else -1

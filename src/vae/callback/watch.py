@@ -41,7 +41,7 @@ class Watch(Callback):
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if not due or not trainer.is_global_zero or trainer.state.fn != "fit":
+        if not due or not trainer.is_global_zero or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, LatentModel)
@@ -64,7 +64,9 @@ class Watch(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of a posterior that has collapsed, once."""
-        if trainer.state.fn != "fit" or not trainer.is_global_zero or self._has_warned or not self.every_n_epochs:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if self._has_warned or not self.every_n_epochs:
             return
         latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
         warning = collapse_warning(latest.get("val/active_units"), latest.get("val/rate"))

@@ -121,7 +121,7 @@ def _told(config: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _cost(run: RunDirectory, metrics: Mapping[str, float]) -> Iterator[tuple[str, Any]]:
-    for name in ("parameters", "epochs", "steps", "seconds"):
+    for name in ("parameters", "epochs", "steps", "best_step", "seconds"):
         if name in metrics:
             yield name, metrics[name]
     yield from ((name, value) for name, value in run.origin().items() if value)

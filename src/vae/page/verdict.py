@@ -70,6 +70,8 @@ def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
     # An autoencoder has no bound: its rate is infinite.
     numbers = [f"{name} {metrics[name]:.4g}" for name in names if isfinite(metrics.get(name, nan))][:2]
     lines = [f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)"]
+    if metrics.get("best_step") != metrics.get("steps"):
+        lines.append(f"  weights   of step {metrics['best_step']:g} of {metrics['steps']:g}: the best validation")
     elbo, nll = metrics.get("test/elbo", nan), metrics.get("test/nll", nan)
     if isfinite(elbo) and isfinite(nll):
         gap = f"nll, from {metrics.get('test/nll_k', 0):g} draws, says the gap is {_gap(elbo, nll, metrics)} nats"

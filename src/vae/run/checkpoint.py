@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,17 @@ def _keep_predecessor(path: Path) -> None:
     except OSError:  # a file system without hard links
         link = path
     link.replace(path.with_name("previous.ckpt"))
+
+
+def copy_checkpoint(path: Path, name: str) -> Path:
+    """Give a checkpoint a second name in its folder; the path of that."""
+    partial, target = path.with_name(f"{name}.{secrets.token_hex(8)}{PARTIAL}"), path.with_name(name)
+    try:
+        partial.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, partial)
+    partial.replace(target)
+    return target
 
 
 def _rename(path: Path, target: Path) -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from vae.checks import ConfigError, check_choice, is_text
 from vae.paths import CONF
 from vae.run.checkpoint import newest_undamaged
-from vae.run.files import check_folder, read_json, to_json, write_atomically
+from vae.run.files import check_folder, read_json, remove_partials, to_json, write_atomically
+from vae.run.lock import LocklessError, holder, lock_file, sign
 from vae.run.saved_config import LARGEST, check_config, check_plain, read_numbers, read_plain, resumed
 
 MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
@@ -29,6 +31,7 @@ class RunDirectory:
     .hydra/overrides.yaml  what was typed
     .hydra/origin.json   commit, device, version of torch
     .hydra/images.json   which image files make up each split, where the images are files
+    .hydra/changes.json  what was changed when the run was resumed, and at which step
     checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
     metrics.csv          every logged number
     metrics.json         the final numbers; it is there if and only if the run completed
@@ -42,6 +45,7 @@ class RunDirectory:
         self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
         self.images_file = self.path / ".hydra" / "images.json"
+        self.changes_file = self.path / ".hydra" / "changes.json"
         self.metrics_file = self.path / "metrics.json"
         self.images = self.path / "images"
 
@@ -54,7 +58,9 @@ class RunDirectory:
         path = self.path / "checkpoints" / f"{check_choice('checkpoint', name, ('best', 'last'))}.ckpt"
         self.model_config()
         if not path.is_file():
-            raise ConfigError(f"{path}: there is no such checkpoint; the run ended before its first epoch did")
+            others = sorted(other.name for other in path.parent.glob("*.ckpt"))
+            why = f"there are {', '.join(others)}" if others else "the run ended before its first epoch did"
+            raise ConfigError(f"{path}: there is no such checkpoint; {why}")
         return path
 
     def last_checkpoint(self) -> Path | None:
@@ -106,18 +112,28 @@ class RunDirectory:
         check_config(saved, self.config_file)
         return OmegaConf.to_container(OmegaConf.merge(_defaults(), saved))  # type: ignore[return-value]
 
-    def check_in_place(self) -> None:
-        """Refuse to go on with a run elsewhere than where it began: what it saved names the files there.
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep every other process from training this run, and remove what a killed one was writing.
 
         Raises:
-            ConfigError: the directory was copied or moved.
+            ConfigError: one is at it; or the folder has a name by which no run is read.
         """
-        began = Path(self.config().paths.run)
-        if began.resolve() != self.path.resolve():
-            raise ConfigError(
-                f"{self.path}: this run was copied or moved from {began}, where alone it can be resumed"
-                " (it can be evaluated and sampled from anywhere)"
-            )
+        if not is_text(str(self.path)):
+            raise ConfigError(f"hydra.run.dir={str(self.path)!a}: must have no control characters in it")
+        path = self.config_file.with_name(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock_file(path, wait=False)
+        except LocklessError as error:
+            print(f"warning: {error}: see to it that no two processes train this run", file=sys.stderr)
+            file = path.open("a+", encoding="utf-8")
+        if file is None:
+            raise ConfigError(f"{self.path}: another process trains this run ({holder(path)})")
+        with file:
+            sign(file)
+            remove_partials(self.path)
+            yield
 
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""
@@ -145,6 +161,10 @@ class RunDirectory:
         joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
         write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
 
+    def origin(self) -> dict[str, str | None]:
+        """Which sources trained this run, and where."""
+        return _readable(self.origin_file) or {}
+
     def keep_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Write down which images this run is trained on or, where it has been resumed, say if they are others."""
         if self.images_file.exists():
@@ -159,8 +179,7 @@ class RunDirectory:
             place: the folder or zip of the images.
             digests: of each split, see `ImageDataModule.note`.
         """
-        before = read_json(self.images_file)
-        check_plain(before or {}, self.images_file, resolved=False)
+        before = _readable(self.images_file)
         if before is None:
             said = f"{place}: nothing says which images the run {self.path.name} was trained on;"
             print(f"{said} splits that were drawn and not given are others now", file=sys.stderr, flush=True)
@@ -174,19 +193,38 @@ class RunDirectory:
             said = f"{place}: the images have changed since the run {self.path.name} began: {', '.join(changes)}"
             print(said, file=sys.stderr, flush=True)
 
-    def origin(self) -> dict[str, Any]:
-        """What `write_origin` has said; empty if nothing."""
-        said = read_json(self.origin_file) or {}
-        check_plain(said, self.origin_file, resolved=False)
-        return said
+    def write_changes(self, step: int, changes: Iterable[tuple[str, Any, Any]]) -> None:
+        """Add to what has changed since the run began: from which step on, which key, from what to what."""
+        found = self.changes()
+        new = [{"step": step, "key": key, "from": before, "to": now} for key, before, now in changes]
+        write_atomically(self.changes_file, to_json({"changes": found + new}, indent=2) + "\n")
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What has changed since the run began, as `write_changes` has it."""
+        return (_readable(self.changes_file) or {}).get("changes", [])
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
         """Write metrics.json: flat, sorted, with null for what is not a finite number."""
         write_atomically(self.metrics_file, to_json(dict(sorted(metrics.items())), indent=2) + "\n")
 
+    def is_complete(self) -> bool:
+        """Whether the final numbers are there; a damaged file has none."""
+        return _readable(self.metrics_file) is not None
+
     def metrics(self) -> dict[str, Any]:
         """The final numbers."""
         return read_numbers(self.metrics_file)
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    """The contents of a small file that a run can do without. Of a damaged one a warning is all there is."""
+    try:
+        content = read_json(path)
+        check_plain(content or {}, path, resolved=False)
+        return content
+    except ConfigError as error:
+        print(f"warning: {error}; the run goes on without it", file=sys.stderr)
+        return None
 
 
 @cache

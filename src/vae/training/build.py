@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,17 +14,19 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory
 from vae.command.distributed import Started, is_child, started, what_to_type
 from vae.command.ranks import EndTogether, NoticeLostHosts
 from vae.data import ImageDataModule
+from vae.internals import resume_between_epochs
 from vae.metric.evaluated_batch import Sizes
 from vae.model import LatentModel
 from vae.objective.objective import Objective
-from vae.run.checkpoint import SealedCheckpoints
+from vae.run.checkpoint import SealedCheckpoints, copy_checkpoint
+from vae.run.directory import RunDirectory
 from vae.training.combination import check_combination
 from vae.training.execution import CUDA_GRAPH, Execution, ScaledGradients, compile_mode, set_network_type
 from vae.training.initialization import initialize, where_to_start
@@ -208,7 +211,12 @@ def build_trainer(config: DictConfig) -> Trainer:
     has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     try:
         trainer = instantiate(
-            config.trainer, callbacks=callbacks, logger=loggers, enable_progress_bar=has_bar, **options
+            config.trainer,
+            callbacks=callbacks,
+            logger=loggers,
+            enable_progress_bar=has_bar,
+            **options,
+            _convert_="all",  # max_time may be a dictionary
         )
     except Exception as error:
         cause = error.__cause__ or error
@@ -220,6 +228,7 @@ def build_trainer(config: DictConfig) -> Trainer:
     if there and there.processes != trainer.num_devices * trainer.num_nodes:
         raise _wrong_number(there, config)
     trainer.strategy.checkpoint_io = SealedCheckpoints()
+    resume_between_epochs(trainer)
     # Lightning's handler of SIGTERM (2.6) broadcasts from wherever it interrupts; ours ends the run.
     trainer._signal_connector.register_signal_handlers = lambda: None
     if trainer.world_size > 1:
@@ -287,6 +296,21 @@ def _check_best(config: DictConfig) -> None:
 def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
     """Let last.ckpt be written after every other callback, so that it holds their state after the same epoch."""
     return {name: callbacks[name] for name in sorted(callbacks, key=lambda name: name == "last")}
+
+
+def best_checkpoint(trainer: Trainer, run: RunDirectory) -> Path | None:
+    """The checkpoint whose numbers are the run's: the best by what the callback `best` monitors.
+
+    Where it has seen no validation, that is the last one, which becomes best.ckpt; None where none was written.
+    """
+    kept = [c for c in trainer.callbacks if isinstance(c, ModelCheckpoint) and c.filename == "best"]  # type: ignore[attr-defined]
+    if kept and kept[0].best_model_path:
+        return Path(kept[0].best_model_path)
+    last = run.path / "checkpoints" / "last.ckpt"
+    if trainer.is_global_zero and last.is_file():
+        copy_checkpoint(last, "best.ckpt")
+    trainer.strategy.barrier()
+    return last.with_name("best.ckpt") if last.is_file() else None
 
 
 def hide_unused_gpus(trainer: Trainer) -> None:

@@ -255,7 +255,9 @@ class Stacked(StepsAtOnce):
                 self.send({"train/grad_norm": norms[stop - 1]}, self.trainer.global_step)
             self.log_means_if_due(self.trainer.is_last_batch and stop == len(batch.keys))
             start = stop
-        if self.trainer.is_last_batch and self.scheduler is not None:
+        if steps < len(batch.keys):
+            self.cut()
+        elif self.trainer.is_last_batch and self.scheduler is not None:
             self.lr_schedulers().step()  # type: ignore[union-attr]
 
 

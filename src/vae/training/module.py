@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch.nn.utils import get_total_norm
 from torchmetrics import Metric
 
 from vae.data import Batch, ImageDataModule
+from vae.internals import epoch_is_whole, epochs_in_checkpoint, has_stopped_early, step_schedule
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluated_batch import EvaluatedBatch, NeedsData
 from vae.model import LatentModel
@@ -79,6 +82,11 @@ class VAEModule(LightningModule):
         self.per_latent: dict[str, list[float]] = {}
         # The steps whose means have not been logged: what training is looked at by, kept on the device.
         self.pending: list[Step] = []
+        self.scores: dict[str, Any] = {}
+        self.is_cut = False
+        """Whether `max_steps` has ended the training before the last step of a group of batches."""
+        self.evaluated_step: int | None = None
+        """The step of the checkpoint whose weights are evaluated; None for those that training left."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
@@ -124,6 +132,18 @@ class VAEModule(LightningModule):
         """Send the means of the steps to the loggers, where these are due."""
         self.log_means_if_due(self.trainer.is_last_batch)
 
+    def on_train_start(self) -> None:
+        """Give callbacks of a resumed run what Lightning does not: the last validation, and the last saved."""
+        seen = {name: torch.tensor(value) for name, value in self.latest.items() if name.startswith("val/")}
+        self.trainer.callback_metrics.update(seen)
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.state_key in self.scores:
+                callback.current_score = self.scores[callback.state_key]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of what `max_steps` or `max_time` has left of an epoch."""
+        self.log_means_if_due(is_last=True)
+
     def log_means_if_due(self, is_last: bool) -> None:
         """Log the means over the pending steps and over ranks, every so many steps and at the end of an epoch."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -166,6 +186,23 @@ class VAEModule(LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+    def _schedule(self) -> dict[str, Any]:
+        """What the learning rate of each epoch is made of."""
+        parts = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {name: dict(part.keywords) for name, part in parts.items() if isinstance(part, partial)}
+
+    def _reschedule(self, checkpoint: dict[str, Any]) -> None:
+        """Give a checkpoint the optimiser's present numbers, and the schedule's learning rate by then."""
+        optimizer = self.optimizer([nn.Parameter(torch.zeros(1))])
+        scheduler = self.scheduler(optimizer) if self.scheduler is not None else None
+        if scheduler is not None:
+            step_schedule(scheduler, epochs_in_checkpoint(checkpoint))
+            checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+        numbers = {name: value for name, value in optimizer.param_groups[0].items() if name != "params"}
+        for state in checkpoint["optimizer_states"]:
+            for group in state["param_groups"]:
+                group |= numbers
 
     @property
     def data(self) -> ImageDataModule:
@@ -241,6 +278,11 @@ class VAEModule(LightningModule):
         self._log_metrics("test", self.test_metrics)
 
     def _log_metrics(self, stage: str, metrics: Mapping[str, Metric]) -> None:
+        if self.trainer.sanity_checking:
+            # A few batches, before training, which are no numbers of the run.
+            for metric in metrics.values():
+                metric.reset()
+            return
         computed = {f"{stage}/{name}": v for m in metrics.values() for name, v in m.compute().items()}
         self.per_latent = {name: v.tolist() for name, v in computed.items() if v.ndim}
         values = {name: v for name, v in computed.items() if not v.ndim}
@@ -260,17 +302,27 @@ class VAEModule(LightningModule):
         # metrics.json has the last numbers of training, which a run that is resumed at its end does not log again.
         checkpoint["latest"], checkpoint["skipped"] = dict(self.latest), self.skipped
         # EarlyStopping keeps what it counted, but not that it has stopped the run.
-        checkpoint["should_stop"] = self.trainer.should_stop
+        checkpoint["should_stop"] = has_stopped_early(self.trainer)
+        checkpoint["is_whole_epoch"] = epoch_is_whole(self.trainer) and not self.is_cut
+        checkpoint["schedule"] = self._schedule()
         # Its rows up to here, which will not be logged again, must be there before the checkpoint is.
+        checkpoint["rows"] = 0
         for logger in self.loggers:
             if isinstance(logger, MetricsCSV):
                 logger.save()
+                checkpoint["rows"] = len(logger.rows)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on where the checkpoint was saved."""
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.evaluated_step = checkpoint["global_step"]
+        else:
             self.latest, self.skipped = dict(checkpoint.get("latest", {})), checkpoint.get("skipped", 0)
             self.trainer.should_stop = checkpoint.get("should_stop", False)
+            states = checkpoint["callbacks"].items()
+            self.scores = {key: state["current_score"] for key, state in states if "current_score" in state}
+            if checkpoint["schedule"] != self._schedule():
+                self._reschedule(checkpoint)
             for logger in self.loggers:
                 if isinstance(logger, MetricsCSV):
-                    logger.continue_after(checkpoint["global_step"])
+                    logger.continue_after(checkpoint["global_step"], checkpoint["rows"])

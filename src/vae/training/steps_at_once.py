@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from vae.checks import ConfigError, check_int
 from vae.data import Batch, BatchGroup
-from vae.internals import checkpoints_between_epochs, count_steps, steps_in_checkpoint
+from vae.internals import checkpoints_between_epochs, count_steps, skip_next_validation, steps_in_checkpoint
 from vae.training.module import VAEModule
 
 MOST_STEPS = {"cpu": 16, "cuda": 1024}
@@ -60,6 +60,7 @@ class StepsAtOnce(VAEModule):
         last = len(batch.keys) - 1
         for i, one in enumerate(batch.batches()):
             if self.trainer.global_step == self.trainer.max_steps:
+                self.cut()
                 return
             loss = super().training_step(self.data.ready(one), batch_idx * self.data.steps_at_once + i)
             optimizer.zero_grad()
@@ -70,6 +71,11 @@ class StepsAtOnce(VAEModule):
             self.log_means_if_due(self.trainer.is_last_batch and i == last)
         if self.trainer.is_last_batch and self.scheduler is not None:
             self.lr_schedulers().step()  # type: ignore[union-attr]
+
+    def cut(self) -> None:
+        """End the training within a group, as it would end between two steps: the epoch is not whole."""
+        self.is_cut = True
+        skip_next_validation(self.trainer)
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Do nothing: means have been logged between the steps."""
