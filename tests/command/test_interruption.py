@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vae.run.resume import progress
 
 from commands import QUICK, TRAIN, run_command, user_environment
 from vae.command.interruption import SIGNALS, Interrupted, signals_interrupt
+from vae.run.resume import progress
 
 
 @pytest.fixture
