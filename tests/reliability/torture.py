@@ -197,7 +197,7 @@ def record(folder: Path) -> dict[str, Any]:
         "name": OmegaConf.load(folder / ".hydra" / "config.yaml").name,
         "metrics.json": re.sub(r'"seconds": [0-9.]+', "", metrics),
         "metrics.csv": (folder / "metrics.csv").read_text(),
-        **{name: _plain(_checkpoint(folder, name), str(folder.resolve())) for name in sorted(checkpoints)},
+        **{name: _plain(_checkpoint(folder, name)) for name in sorted(checkpoints)},
         "images": {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("images/**/*.png")},
         "left over": [str(p) for p in folder.rglob("*.partial")],
     }
@@ -209,15 +209,15 @@ def _checkpoint(folder: Path, name: str) -> dict[str, Any]:
     return checkpoint
 
 
-def _plain(value: Any, folder: str) -> Any:
-    """Bits for tensors, and paths without what differs between folders."""
+def _plain(value: Any) -> Any:
+    """Bits for tensors, and paths without where the run lies, or lay when a checkpoint was written."""
     if isinstance(value, torch.Tensor):
         return (str(value.dtype), tuple(value.shape), value.numpy().tobytes())
     if isinstance(value, dict):
-        return {_plain(key, folder): _plain(item, folder) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item, folder) for item in value]
-    return value.replace(folder, "RUN") if isinstance(value, str) else repr(value)
+        return [_plain(item) for item in value]
+    return re.sub(r"^/.*(?=/checkpoints(/|$))", "RUN", value) if isinstance(value, str) else repr(value)
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:

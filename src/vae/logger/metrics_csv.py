@@ -73,7 +73,8 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add a row, or to the last row if that is of the same step."""
         if self.rows and int(self.rows[-1]["step"]) == step:
-            self.rows[-1] |= metrics
+            # The row's epoch is that in which it began: a test at its end would count one more.
+            self.rows[-1] = {**self.rows[-1], **metrics, **_epoch(self.rows[-1])}
             if self._written == len(self.rows):
                 self._columns = []
         else:
@@ -109,3 +110,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def _epoch(row: dict[str, Any]) -> dict[str, Any]:
+    return {"epoch": row["epoch"]} if "epoch" in row else {}
