@@ -189,7 +189,7 @@ GROUPS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")
     if len(path.relative_to(CONF).parts) > 1
-    and path.relative_to(CONF).parts[0] not in ("hydra", "reproduce", "sweep")
+    and path.relative_to(CONF).parts[0] not in ("hydra", "reproduce", "sweep", "for_data")
 )
 
 
@@ -231,7 +231,7 @@ def test_keys_that_follow_others_in_conf_follow_them_here() -> None:
     found: dict[str, set[str]] = {}
     for path in CONF.rglob("*.yaml"):
         parts = path.relative_to(CONF).parts
-        if len(parts) < 2 or parts[0] in ("hydra", "reproduce", "sweep", "experiment"):
+        if len(parts) < 2 or parts[0] in ("hydra", "reproduce", "sweep", "experiment", "for_data"):
             continue
         for key, value in leaves(OmegaConf.to_container(OmegaConf.load(path))):
             for source in re.findall(r"\$\{([a-z_.]+)\}", str(value)):

@@ -26,6 +26,8 @@ RULES: dict[str, str | None] = {
     "matmul_precision": None,
     "init": BEGAN,
     "start_from_mean": BEGAN,
+    "budget": BEGAN,
+    "suits": BEGAN,
     "latent_size": WEIGHTS,
     "monitor": "the best epoch so far was chosen by it",
     "on_nan": None,
