@@ -1,10 +1,13 @@
 """Gaussian p(x|z) with the σ that is best for the data: σ-VAE."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from vae.bound.ranks import mean_over_ranks
 from vae.checks import check_number
 from vae.likelihood.gaussian import normal
 from vae.likelihood.likelihood import Likelihood
@@ -13,8 +16,8 @@ from vae.likelihood.likelihood import Likelihood
 class GaussianOptimal(Likelihood):
     """`likelihood=gaussian_optimal`: p(x|z) = N(x; μ(z), σ*² I) with σ*² the mean squared error.
 
-    In training, σ*² is that of the batch being scored, which maximises the batch's likelihood and so needs
-    no learning rate (Rybkin et al. 2021, Simple and effective VAE training with calibrated decoders,
+    In training, σ*² is that of the batch being scored, over all ranks, which maximises the batch's likelihood and
+    so needs no learning rate (Rybkin et al. 2021, Simple and effective VAE training with calibrated decoders,
     equation 6). A density may not look at what it scores, however: in evaluation σ* is a constant, the
     square root of the mean squared error over training images, which `calibrate` sets and a checkpoint holds.
 
@@ -56,7 +59,8 @@ class GaussianOptimal(Likelihood):
 class BatchOptimalNormal(Normal):
     """N(μ, σ²) that scores x with σ² = the mean of (x − μ)² over all of x, and draws with the given σ.
 
-    At this σ the derivative of the batch's log-likelihood by σ is 0, so that σ is held constant in gradients.
+    σ is a function of μ, and gradients go through it. Where all are weighed alike they are 0, as σ is the best for
+    the mean; where draws are weighed by their importance, as in the IWAE bound, they are not.
     """
 
     def __init__(self, mean: Float[Tensor, "..."], sigma: Float[Tensor, ""], min_sigma: float):
@@ -65,6 +69,6 @@ class BatchOptimalNormal(Normal):
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log N(value; μ, σ*²), elementwise."""
-        mean_squared_error = (value - self.loc).detach().square().mean()
-        sigma = mean_squared_error.sqrt().clamp(min=self.min_sigma)
-        return Normal(self.loc, sigma, validate_args=False).log_prob(value)
+        squared_error = (value - self.loc).square()
+        variance = mean_over_ranks(squared_error.mean()).clamp(min=self.min_sigma**2)
+        return -0.5 * (squared_error / variance + variance.log() + math.log(2 * math.pi))

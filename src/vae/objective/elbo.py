@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae.bound.ranks import mean_over_ranks
 from vae.bound.terms import Terms
 from vae.checks import check_choice, check_int, check_number
 from vae.objective.objective import Objective
@@ -16,8 +17,8 @@ class ELBO(Objective):
     """loss = mean over images of −(1/k) Σ_k log p(x|z_k) + β KL(q(z|x)‖p(z)).
 
     Kingma & Welling 2014, equation 7; β ≠ 1 is Higgins et al. 2017, equation 4. With free bits λ the KL is
-    Σ_d max(λ, mean over images of KL_d), so that no latent gains by falling below λ (Kingma et al. 2016,
-    Improved variational inference with inverse autoregressive flow, equation 15).
+    Σ_d max(λ, mean over the batch's images of KL_d), so that no latent gains by falling below λ (Kingma et al.
+    2016, Improved variational inference with inverse autoregressive flow, equation 15).
 
     Args:
         k: draws of z for each image.
@@ -50,8 +51,9 @@ class ELBO(Objective):
         """The loss in nats per image at optimiser step `step`."""
         beta = self.beta(step) if callable(self.beta) else self.beta
         if self.counts_latents:
-            rate = terms.latent_kl(self.kl == "analytic").mean(0).clamp(min=self.free_bits).sum()
-            return terms.distortion.mean() + beta * rate
+            rates = terms.latent_kl(self.kl == "analytic").mean(0)
+            rates = mean_over_ranks(rates) if self.training else rates  # in evaluation each rank has batches alone
+            return terms.distortion.mean() + beta * rates.clamp(min=self.free_bits).sum()
         rate = self.rate(terms)
         weighted = rate if isinstance(beta, float) and beta == 1 else beta * rate
         return (terms.distortion + weighted).mean()

@@ -4,8 +4,9 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from vae.bound.ranks import mean_over_ranks
 from vae.checks import check_number
 
 
@@ -50,9 +51,8 @@ class TargetRate(nn.Module):
     @torch.no_grad()
     def observe(self, rate: Float[Tensor, ""]) -> None:
         """Adapt β to the batch's rate, which is averaged over the ranks so that all keep the same β."""
-        if distributed.is_available() and distributed.is_initialized():
-            rate = rate.detach() / distributed.get_world_size()
-            distributed.all_reduce(rate, distributed.ReduceOp.SUM)
         # A step that is left out because its rate is not finite must not move β.
-        error = ((rate - self.target_rate) / self.target_rate).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+        error = (
+            ((mean_over_ranks(rate) - self.target_rate) / self.target_rate).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+        )
         self.log_beta.add_(self.speed * error).clamp_(math.log(self.min_beta), math.log(self.max_beta))
