@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.bound import importance
-from vae.bound.terms import Terms
+from vae.bound.terms import Terms, scalable
 from vae.checks import ConfigError, check_int
 
 Component = Callable[..., Any]
@@ -72,7 +72,13 @@ class LatentModel(nn.Module):
         """p(z), of event shape (D,)."""
         return self.prior(self.encode)
 
-    def terms(self, x: Float[Tensor, "B C H W"], q: Distribution, noise: Float[Tensor, "K B E"]) -> Terms:
+    def terms(
+        self,
+        x: Float[Tensor, "B C H W"],
+        q: Distribution,
+        noise: Float[Tensor, "K B E"],
+        scales_paths: bool = False,
+    ) -> Terms:
         """One draw of z for each ε, and its log-densities: all that a bound is made of.
 
         ELBO = E_q[log p(x|z)] − KL(q(z|x)‖p(z)) = E_q[log p(x|z) + log p(z) − log q(z|x)] (Kingma & Welling 2014,
@@ -82,10 +88,13 @@ class LatentModel(nn.Module):
             x: images.
             q: q(z|x) of each, as `encode` gives it (for a denoising model, of the corrupted images).
             noise: ε of K draws, as `noise` gives it.
+            scales_paths: whether the objective multiplies the gradients of each z, see `vae.bound.terms.scalable`.
         """
-        z = self.draw(q, noise)  # (K, B, D)
+        z, scale = self.draw(q, noise), None  # (K, B, D)
+        if scales_paths:
+            z, scale = scalable(z)
         log_px_z = self.decode(z).log_prob(x)  # (K, B)
-        return Terms(log_px_z, z, q, self.p_z())
+        return Terms(log_px_z, z, q, self.p_z(), scale)
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""

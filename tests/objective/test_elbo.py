@@ -48,7 +48,7 @@ def test_free_bits_give_no_gradient_below_the_minimum() -> None:
 
 def _terms(rate: Tensor) -> Terms:
     q = Independent(Normal(torch.zeros(3, 1), torch.ones(3, 1)), 1)
-    return Terms(-torch.ones(1, 3), None, q, q, {"kl": rate.expand(3)})
+    return Terms(-torch.ones(1, 3), None, q, q, known={"kl": rate.expand(3)})
 
 
 def _step(objective: ELBO, rate: Tensor) -> float:

@@ -22,6 +22,7 @@ from vae.training.module import VAEModule
 MODELS = {
     "vae": ["network.hidden_sizes=[16]", "likelihood=bernoulli"],
     "stl": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=stl"],
+    "dreg": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=dreg"],
     "chunked": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=4", "objective.chunk=2"],
     "annealed": ["network.hidden_sizes=[16]", "objective/beta=linear", "objective.beta.steps=30"],
     # Groups of two channels: one of a single channel takes its bias away, whose gradient is then rounding, which

@@ -65,7 +65,7 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
     """Why this combination makes no sense, in part of a line."""
     chunked = objective == "iwae_dreg_chunked"
     if likelihood == "gaussian_optimal" and chunked:
-        return "objective.chunk=2: likelihood=gaussian_optimal"
+        return "objective.gradient=dreg: needs draws that do not depend on one another"
     if posterior == "delta" and objective != "reconstruction":
         return "posterior=delta has no density"
     if objective == "reconstruction" and prior != "standard_normal":

@@ -33,7 +33,9 @@ QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=no
 )
 def test_compiled_training_is_one_graph_and_gives_the_same_weights(backend: str) -> None:
     """Not compiled anew for the evaluation of each epoch, its shorter last batch, or the second epoch."""
-    done = run_command("tests/training/compiled_training.py", backend, "vae", "stl", "conv", "chunked", "annealed")
+    done = run_command(
+        "tests/training/compiled_training.py", backend, "vae", "stl", "dreg", "conv", "chunked", "annealed"
+    )
     assert done.returncode == 0, done.stderr
     for found in json.loads(done.stdout.splitlines()[-1]).values():
         assert found["graphs"] == 1
@@ -80,12 +82,6 @@ def test_ways_to_ask_for_compilation(option: Any, mode: str | None) -> None:
 def test_no_such_compilation(option: Any) -> None:
     with pytest.raises(ConfigError, match="compile"):
         compile_mode(option)
-
-
-def test_what_changes_gradients_at_the_draws_is_not_compiled(composed: Composed) -> None:
-    config = composed(*QUICK, "objective=iwae", "objective.k=3", "objective.gradient=dreg", "compile=true")
-    with pytest.raises(ConfigError, match=r"compile: must be false with objective\.gradient=dreg"):
-        build_module(config, instantiate(config.data))
 
 
 def test_no_truth_value(composed: Composed) -> None:

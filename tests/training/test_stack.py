@@ -50,6 +50,7 @@ for group, options in {
     sampled = ["objective.kl=monte_carlo"] if group in ("posterior", "prior") else []
     ALIKE |= {f"{group}={name}": [[f"{group}={name}", *sampled, *s] for s in SEEDS] for name in options}
 ALIKE["objective=iwae stl"] = [["objective=iwae", "objective.k=3", "objective.gradient=stl", *s] for s in SEEDS]
+ALIKE["objective=iwae dreg"] = [["objective=iwae", "objective.k=3", "objective.gradient=dreg", *s] for s in SEEDS]
 ALIKE["network=conv"] = [["network=conv", "network.base_width=16", "network.max_width=16", *s] for s in SEEDS]
 
 
@@ -175,13 +176,18 @@ def test_gradients_are_clipped_run_by_run(composed: Composed, float64: None) -> 
     ("overrides", "why"),
     [
         (["network=conv", "network.norm=batch"], "batch normalisation"),
-        (["objective=iwae", "objective.gradient=dreg"], "objective.gradient=dreg"),
         (["objective=iwae", "objective.k=4", "objective.chunk=2"], "objective.chunk"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(overrides: list[str], why: str, composed: Composed) -> None:
     (run,) = modules(composed, [overrides])
     assert why in str(obstacle(run.model, run.objective))
+
+
+def test_what_is_not_compiled_in_a_stack_says_why(composed: Composed) -> None:
+    (run,) = modules(composed, [["objective=iwae", "objective.gradient=dreg"]])
+    assert obstacle(run.model, run.objective) is None
+    assert "compile=false" in str(obstacle(run.model, run.objective, compiled=True))
 
 
 def test_only_independent_latents_without_free_bits_are_padded(composed: Composed) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
-from vae.bound.terms import LatentVariableModel, Terms
+from vae.bound.terms import LatentVariableModel, Terms, scalable
 
 
 def terms_in_chunks(
@@ -19,6 +19,7 @@ def terms_in_chunks(
     chunk: int | None,
     densities: bool,
     draws: bool,
+    scales_paths: bool = False,
 ) -> Terms:
     """The terms of all draws, decoded `chunk` of them at a time.
 
@@ -33,9 +34,13 @@ def terms_in_chunks(
         chunk: the number of draws that are decoded at a time; None for all.
         densities: whether log p(z) and log q(z|x) of each draw will be asked for.
         draws: whether z itself will be: then all draws are made at once, and only decoded in chunks.
+        scales_paths: whether their gradients are multiplied, see `vae.bound.terms.scalable`; only with `draws`.
     """
     p = model.p_z()
     made = model.draw(q, noise) if draws else None
+    scale = None
+    if scales_paths and made is not None:
+        made, scale = scalable(made)
 
     def some(part: Tensor) -> tuple[Tensor, ...]:
         z = model.draw(q, part) if made is None else part
@@ -46,7 +51,7 @@ def terms_in_chunks(
     source = noise if made is None else made
     parts = zip(*map(again, source.split(chunk or len(source))), strict=True)
     log_px_z, *of_z = (torch.cat(part) for part in parts)
-    return Terms(log_px_z, made, q, p, dict(zip(("log_pz", "log_qz"), of_z, strict=False)))
+    return Terms(log_px_z, made, q, p, scale, dict(zip(("log_pz", "log_qz"), of_z, strict=False)))
 
 
 def _computed_twice(function: Callable[[Tensor], tuple[Tensor, ...]]) -> Callable[[Tensor], tuple[Tensor, ...]]:

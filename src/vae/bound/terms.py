@@ -3,13 +3,45 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vae.checks import ConfigError
+
+
+class _Scalable(torch.autograd.Function):
+    """z, and zeros whose gradients say by what to multiply that of z."""
+
+    @staticmethod
+    def forward(z: Tensor) -> tuple[Tensor, Tensor]:
+        return z.clone(), z.new_zeros(2, *z.shape[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        """Keep nothing."""
+
+    @staticmethod
+    def backward(ctx: Any, to_z: Tensor, to_scale: Tensor) -> Tensor:
+        factor, one = to_scale
+        return to_z * (factor / torch.where(one == 0, 1, one)).unsqueeze(-1)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], z: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        return _Scalable.apply(z.movedim(in_dims[0], 0)), (0, 1)
+
+
+def scalable(z: Float[Tensor, "K B D"]) -> tuple[Float[Tensor, "K B D"], Float[Tensor, "2 K B"]]:
+    """Draws whose gradients may be multiplied, each by a factor that is known only when they have been decoded.
+
+    Returns:
+        z itself, and a `scale` of zeros. Where Σ_kb (f_kb scale[0, k, b] + scale[1, k, b]) is added to a loss,
+        which leaves it as it is, the gradient that comes to z_kb is passed on times f_kb.
+    """
+    return _Scalable.apply(z)
 
 
 @runtime_checkable
@@ -44,6 +76,7 @@ class Terms:
         z: the draws; None where only what is `known` may be asked for.
         q: q(z|x), of batch shape (B,).
         p: p(z).
+        scale: what `z` was given by `scalable`, where an objective asked for it (`Objective.scales_paths`).
         known: what has been worked out already, by the name of its property.
     """
 
@@ -51,6 +84,7 @@ class Terms:
     z: Float[Tensor, "K B D"] | None
     q: Distribution
     p: Distribution
+    scale: Float[Tensor, "2 K B"] | None = None
     known: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def _once(self, name: str, work_out: Callable[[], Tensor]) -> Tensor:

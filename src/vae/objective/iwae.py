@@ -44,7 +44,7 @@ class IWAE(Objective):
         self.outer = check_int("objective.outer", outer)
         draws = self.outer * check_int("objective.k", k)
         super().__init__(draws, chunk)
-        self.uses_draws, self.hooks_gradients = gradient != "standard", gradient == "dreg"
+        self.uses_draws, self.scales_paths = gradient != "standard", gradient == "dreg"
         self.elbo_weight = check_number("objective.elbo_weight", elbo_weight, minimum=0, maximum=1)
 
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
@@ -63,11 +63,12 @@ class IWAE(Objective):
         """Σ_mk c_mk ln w_mk with constant c and without the score term: what has the gradient of the bound."""
         outer, inner, images = weight.shape
         mixed = ((1 - self.elbo_weight) * weight + self.elbo_weight / inner) / outer
+        log_w = terms.log_px_z + terms.log_pz - terms.log_qz_path
+        surrogate = (mixed.flatten(0, 1) * log_w).sum() / images
         if self.gradient == "dreg":
+            assert terms.scale is not None, "terms whose paths cannot be scaled"
             squared = ((1 - self.elbo_weight) * weight.square() + self.elbo_weight / inner) / outer
             # A weight that is 0 sends no gradient to z, whatever its factor.
-            factor = (squared / mixed.clamp(min=torch.finfo(mixed.dtype).tiny)).flatten(0, 1).unsqueeze(-1)
-            if terms.draws.requires_grad:  # not with a frozen encoder
-                terms.draws.register_hook(lambda gradient: gradient * factor)
-        log_w = terms.log_px_z + terms.log_pz - terms.log_qz_path
-        return (mixed.flatten(0, 1) * log_w).sum() / images
+            factor = (squared / mixed.clamp(min=torch.finfo(mixed.dtype).tiny)).flatten(0, 1)
+            surrogate = surrogate + (factor * terms.scale[0] + terms.scale[1]).sum()
+        return surrogate

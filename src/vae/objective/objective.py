@@ -24,7 +24,7 @@ class Objective(nn.Module, ABC):
         uses_log_densities: whether log p(z) and log q(z|x) of each draw are used. (This and the next are asked
             only where draws are decoded in chunks, which then give just that.)
         uses_draws: whether z itself is used, or its gradient.
-        hooks_gradients: whether it changes gradients on their way back to z, inside what would be compiled.
+        scales_paths: whether it multiplies the gradients of each draw, by `terms.scale`; only with `uses_draws`.
         counts_latents: whether a latent that says nothing adds to the loss all the same.
         adapts: whether `after_step` does something.
     """
@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
     trains_prior: bool = True
     uses_log_densities: bool = True
     uses_draws: bool = False
-    hooks_gradients: bool = False
+    scales_paths: bool = False
     counts_latents: bool = False
     adapts: bool = False
 

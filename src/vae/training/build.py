@@ -128,9 +128,10 @@ def _module_class(
     Raises:
         ConfigError: they are to be a CUDA graph and cannot.
     """
-    meeting, graph = current_meeting(), compile_mode(config.compile) == CUDA_GRAPH
+    meeting, mode = current_meeting(), compile_mode(config.compile)
+    graph, compiled = mode == CUDA_GRAPH, meeting is not None and mode is not None
     if meeting is not None or graph:
-        why = obstacle(model, objective) or next(obstacles(trainer, clipped=True), None)
+        why = obstacle(model, objective, compiled) or next(obstacles(trainer, clipped=True), None)
         why = "on_nan=skip looks at each step" if config.on_nan == "skip" and why is None else why
         if graph and trainer.strategy.root_device.type != "cuda":
             raise ConfigError(f"compile.mode={CUDA_GRAPH}: needs a GPU")

@@ -1,6 +1,7 @@
 """Which parts of a model make no sense together, told before any step is made."""
 
 import torch
+from torch import nn
 
 from vae.bound.terms import Terms
 from vae.checks import ConfigError
@@ -30,6 +31,12 @@ def check_combination(model: LatentModel, objective: Objective, values: str) -> 
         raise ConfigError(
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
         )
+    chunked = objective.chunk is not None and objective.chunk < objective.draws
+    if chunked and any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.decoder.modules()):
+        raise ConfigError(
+            f"objective.chunk={objective.chunk}: network.norm=batch takes its statistics from all draws at once;"
+            " use objective.chunk=null, or network.norm=group"
+        )
     _try(model, objective)
 
 
@@ -38,6 +45,11 @@ def _check_likelihood(likelihood: Likelihood, objective: Objective, values: str)
         raise ConfigError(
             f"likelihood={type(likelihood).__name__} is over the 256 levels of a byte, and the images are"
             " binarised: use data.binarize=none, or likelihood=bernoulli"
+        )
+    if objective.scales_paths and likelihood.couples_batch:
+        raise ConfigError(
+            "objective.gradient=dreg: needs draws that do not depend on one another, and likelihood="
+            "gaussian_optimal takes its σ from all of them; use objective.gradient=standard"
         )
     chunked = objective.chunk is not None and objective.chunk < objective.draws
     if chunked and likelihood.couples_batch:

@@ -6,6 +6,7 @@ They wrap the step from outside: without them `VAEModule.forward` is what is don
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from lightning.pytorch.plugins import MixedPrecision
@@ -101,31 +102,26 @@ def terms_of(model: LatentModel, objective: Objective, execution: Execution) -> 
     """Images, q(z|x) and noise → the terms: `model.terms`, or the same in less memory."""
     chunk = objective.chunk
     if not execution.recompute_decoder and (chunk is None or chunk >= objective.draws):
-        return model.terms
+        return partial(model.terms, scales_paths=True) if objective.scales_paths else model.terms
 
     def in_chunks(x: Tensor, q: torch.distributions.Distribution, noise: Tensor) -> Terms:
-        densities, draws = objective.uses_log_densities, objective.uses_draws
-        return terms_in_chunks(model, x, q, noise, chunk, densities, draws)
+        uses = objective.uses_log_densities, objective.uses_draws, objective.scales_paths
+        return terms_in_chunks(model, x, q, noise, chunk, *uses)
 
     return in_chunks
 
 
-def losses_of(losses: Losses, objective: Objective, execution: Execution) -> Losses:
+def losses_of(losses: Losses, execution: Execution) -> Losses:
     """The same function, compiled if it is to be.
 
     It is one graph for the whole of training, whose batches all have one shape; evaluation, with its shorter last
     batch and other numbers of draws, is not compiled. The noise is drawn outside, so that the numbers are those of
     eager execution; the step is a tensor, since a number would be compiled in.
-
-    Raises:
-        ConfigError: the objective cannot be compiled.
     """
     mode = execution.compile_mode
     if mode in (None, CUDA_GRAPH):
         return losses
     assert mode is not None
-    if objective.hooks_gradients:
-        raise ConfigError("compile: must be false with objective.gradient=dreg")
     graph = torch.compile(losses, mode=mode)
 
     def run(x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:

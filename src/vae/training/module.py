@@ -72,10 +72,8 @@ class VAEModule(LightningModule):
         self._metrics = nn.ModuleList([*self.val_metrics.values(), *self.test_metrics.values()])
         execution = execution or Execution()
         self.terms = terms_of(model, objective, execution)
-        self.losses, self.is_compiled = (
-            losses_of(self.forward, objective, execution),
-            execution.compile_mode is not None,
-        )
+        self.losses = losses_of(self.forward, execution)
+        self.is_compiled = execution.compile_mode is not None
         self.start_from_mean, self.skip_limit, self.clip = start_from_mean, skip_limit, clip
         self.skipped = 0
         self.latest: dict[str, float] = {}

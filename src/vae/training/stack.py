@@ -60,14 +60,21 @@ class Taken(NamedTuple):
     norm: Tensor
 
 
-def obstacle(model: LatentModel, objective: Objective) -> str | None:
-    """Why a model can only be trained alone; None if it may be stacked."""
+def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -> str | None:
+    """Why a model can only be trained alone; None if it may be stacked.
+
+    Args:
+        model: the model.
+        objective: its objective.
+        compiled: whether the stack would be compiled.
+    """
+    if compiled and objective.scales_paths:
+        # Within vmap torch's compiler (2.14) does not know the Function's rule, and gives wrong gradients.
+        return "objective.gradient=dreg is not compiled in a stack (compile=false)"
     if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules()):
         return "batch normalisation changes its statistics in each step"
     if type(model.posterior).draw is Posterior.draw:
         return f"the posterior {type(model.posterior).__name__} draws noise of its own"
-    if objective.hooks_gradients:
-        return "objective.gradient=dreg changes gradients on their way back"
     if objective.chunk is not None and objective.chunk < objective.draws:
         return "objective.chunk decodes draws again for the gradients"
     return None
