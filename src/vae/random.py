@@ -5,12 +5,15 @@ after a resume, on any number of evaluating ranks, and whatever callbacks drew i
 """
 
 import hashlib
+from collections.abc import Callable
 
 import torch
+from jaxtyping import Shaped
+from torch import Tensor
 
 
 def draw_key(*parts: int | str) -> int:
-    """A 63-bit seed for the stream named by `parts`, for example ("train", seed, epoch, batch, rank).
+    """A 63-bit seed for the stream named by `parts`, for example ("train", seed, epoch, batch).
 
     Keys are BLAKE2b digests, so that neighbouring parts give unrelated streams.
     """
@@ -28,3 +31,28 @@ def set_draws(key: int, device: torch.device) -> None:
 def generator(*parts: int | str) -> torch.Generator:
     """A CPU generator of its own for the stream named by `parts`."""
     return torch.Generator().manual_seed(draw_key(*parts))
+
+
+def of_whole_batch(
+    function: Callable[[Shaped[Tensor, "N ..."]], Shaped[Tensor, "N ..."]],
+    share: Shaped[Tensor, "B ..."],
+    rank: int,
+    ranks: int,
+) -> Shaped[Tensor, "B ..."]:
+    """What a function that draws makes of the share that a rank has of a batch.
+
+    The draws are those for the whole batch, of which each rank uses its part, so that they do not depend on the
+    number of ranks.
+
+    Args:
+        function: images → as many images, each treated by itself, with draws from the default generator.
+        share: the images of this rank.
+        rank: whose share it is.
+        ranks: all of them, with shares of one size.
+    """
+    if ranks == 1:
+        return function(share)
+    whole = share.new_zeros(ranks * len(share), *share.shape[1:])
+    part = slice(rank * len(share), (rank + 1) * len(share))
+    whole[part] = share
+    return function(whole)[part]

@@ -11,6 +11,7 @@ from vae.checks import ConfigError
 from vae.data import Batch
 from vae.data.batches import Draw, EvalBatches, TrainBatches
 from vae.data.digits import Digits
+from vae.random import of_whole_batch
 
 
 def _positions(draws: list[Draw]) -> list[int]:
@@ -38,15 +39,27 @@ def test_ranks_share_out_the_global_batch_of_one_process() -> None:
     assert {len(draw.positions) for rank in ranks for draw in rank} == {4}
 
 
-def test_no_two_batches_ranks_epochs_or_seeds_share_their_noise() -> None:
+def test_no_two_batches_epochs_or_seeds_share_their_noise() -> None:
     keys = []
     for seed in (0, 1):
-        for rank in range(2):
-            for epoch in range(3):
-                batches = TrainBatches(20, 4, seed, rank, world_size=2)
-                batches.set_epoch(epoch)
-                keys += [draw.key for draw in batches]
-    assert len(keys) == len(set(keys)) == 60
+        for epoch in range(3):
+            batches = TrainBatches(20, 4, seed)
+            batches.set_epoch(epoch)
+            keys += [draw.key for draw in batches]
+    assert len(keys) == len(set(keys)) == 30
+
+
+def test_the_ranks_of_a_batch_share_its_draws_out() -> None:
+    ranks = [list(TrainBatches(20, 4, seed=0, rank=rank, world_size=2)) for rank in range(2)]
+    assert [draw.key for draw in ranks[0]] == [draw.key for draw in ranks[1]]
+    x = torch.rand(6, 1, 2, 2)
+    torch.manual_seed(3)
+    whole = torch.bernoulli(x)
+    shares = []
+    for rank in range(3):
+        torch.manual_seed(3)
+        shares.append(of_whole_batch(torch.bernoulli, x[2 * rank : 2 * rank + 2], rank, 3))
+    assert torch.equal(torch.cat(shares), whole)
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:

@@ -14,18 +14,24 @@ from vae.random import draw_key, generator
 
 
 class Draw(NamedTuple):
-    """One batch to fetch: positions in the data set, the key of its noise, and whether it counts."""
+    """One batch to fetch: positions in the data set, the key of its noise, and whether it counts.
+
+    Of a training batch it is the share that `rank` has, of `ranks` that have one key; evaluated batches are whole.
+    """
 
     positions: Int64[Tensor, " B"]
     key: int
     counts: bool
+    rank: int = 0
+    ranks: int = 1
 
 
 class TrainBatches(Sampler[Draw]):
     """Shuffled batches for training, a pure function of (seed, epoch, rank).
 
     One permutation of the whole set is cut into global batches of `batch_size`, and each rank takes its
-    equal share of every one, so that 1 and 2 devices make the same steps. The incomplete batch at the end
+    equal share of every one, so that 1 and 2 devices make the same steps: of the draws, too, each rank uses those
+    for its share. The incomplete batch at the end
     is left out (the next epoch leaves out others); a set smaller than a batch is one batch.
 
     Raises:
@@ -55,8 +61,9 @@ class TrainBatches(Sampler[Draw]):
         share = self.batch_size // self.world_size
         for batch in range(len(self)):
             start = batch * self.batch_size + self.rank * share
-            key = draw_key("train", self.seed, self.epoch, batch, self.rank)
-            yield Draw(order[start : start + share], key, True)
+            # The 0 was once the rank's: one rank's draws are still what they were.
+            key = draw_key("train", self.seed, self.epoch, batch, 0)
+            yield Draw(order[start : start + share], key, True, self.rank, self.world_size)
 
 
 class Groups(Sampler[list[Draw]]):

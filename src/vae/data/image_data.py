@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data.batches import Draw, EvalBatches, Groups, TrainBatches
 from vae.data.decode import WHITE
-from vae.random import generator, set_draws
+from vae.random import generator, of_whole_batch, set_draws
 
 Values = Literal["bytes", "binary"]
 
@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     """What a step receives. `image` is uint8 until it is on the device, then x as a float in [0, 1].
 
     `first` is the position of the first image in its split: a batch of an evaluation holds the images from there.
+    One of training holds the share that `rank` has of a batch that is shared out over `ranks`.
     """
 
     image: Shaped[Tensor, "B C H W"]
@@ -48,6 +49,8 @@ class Batch(NamedTuple):
     key: int
     counts: bool
     first: int = 0
+    rank: int = 0
+    ranks: int = 1
 
 
 class BatchGroup(NamedTuple):
@@ -85,7 +88,8 @@ class ImageSubset(Dataset[Batch]):
 
     def batch(self, draw: Draw) -> Batch:
         """The images of one batch, as bytes."""
-        return Batch(*self._rows(draw.positions), draw.key, draw.counts, int(draw.positions[0]))
+        first = int(draw.positions[0])
+        return Batch(*self._rows(draw.positions), draw.key, draw.counts, first, draw.rank, draw.ranks)
 
     def _rows(self, positions: Int64[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int64[Tensor, " B"]]:
         rows = self.members[positions].to(self.source.images.device)
@@ -257,7 +261,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def ready(self, batch: Batch) -> Batch:
         """Set the batch's draws, and turn its bytes into x."""
         set_draws(batch.key, batch.image.device)
-        return batch._replace(image=self.to_x(batch.image))
+        return batch._replace(image=of_whole_batch(self.to_x, batch.image, batch.rank, batch.ranks))
 
     def to_x(self, image: UInt8[Tensor, "*B C H W"]) -> Float[Tensor, "*B C H W"]:
         """Bytes to floats in [0, 1], binarised if so configured (drawing from the default generator)."""

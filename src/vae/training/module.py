@@ -20,7 +20,7 @@ from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluated_batch import EvaluatedBatch, NeedsData
 from vae.model import LatentModel
 from vae.objective.objective import Objective
-from vae.random import draw_key, set_draws
+from vae.random import draw_key, of_whole_batch, set_draws
 from vae.training.divergence import Step, describe
 from vae.training.execution import Execution, losses_of, terms_of
 from vae.training.initialization import Start, start_from_images
@@ -88,14 +88,27 @@ class VAEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
-        x, seen = batch.image, self.corruption(batch.image)
-        noise = self.model.noise(self.objective.draws, len(x))
+        x, seen, noise = self.drawn(batch)
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
         if self.objective.adapts:
             self.objective.after_step(rate)
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
         return loss
+
+    def drawn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Images x (B, C, H, W), what the encoder sees of them, and noise (K, B, E).
+
+        A rank's draws are its share of those that one rank has for the whole batch.
+        """
+        x, (rank, ranks) = batch.image, (batch.rank, batch.ranks)
+        if ranks == 1:
+            return x, self.corruption(x), self.model.noise(self.objective.draws, len(x))
+        seen = of_whole_batch(self.corruption, x, rank, ranks)
+        noise = self.model.noise(self.objective.draws, len(x) * ranks)[:, rank * len(x) : (rank + 1) * len(x)]
+        # What draws by itself, as dropout does, is not to draw the same on each rank.
+        set_draws(draw_key("rank", batch.key, rank), x.device)
+        return x, seen, noise
 
     def forward(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each."""
