@@ -108,6 +108,7 @@ class LatentModel(nn.Module):
         k: int = 5000,
         chunk: int | None = None,
         q: Distribution | None = None,
+        proposal: str = "posterior",
     ) -> importance.LogMarginal:
         """log p(x) of each image in nats, by importance sampling with exactly k draws: `vae.bound.importance`.
 
@@ -115,11 +116,12 @@ class LatentModel(nn.Module):
             x: images.
             k: draws for each.
             chunk: draws that are taken at a time; None for what fits in little memory.
-            q: where the draws come from; None for q(z|x), and otherwise any q (for a denoising model that
-                of the corrupted images).
+            q: None for q(z|x), and otherwise any q (for a denoising model that of the corrupted images).
+            proposal: where the draws come from: q (`posterior`), or a mixture that misses nothing (`defensive`).
         """
         self._check_values(x)
-        return importance.log_marginal(self, x, self.encode(x) if q is None else q, check_int("k", k), chunk)
+        q = self.encode(x) if q is None else q
+        return importance.log_marginal(self, x, q, check_int("k", k), chunk, proposal)
 
     @torch.no_grad()
     def sample(self, n: int) -> Float[Tensor, "N C H W"]:

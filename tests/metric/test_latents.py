@@ -115,7 +115,8 @@ def test_nll_is_the_mean_with_the_standard_error_over_images(float64: None) -> N
 def test_the_share_of_images_that_few_draws_carry(float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below a tenth of the median ESS are 2 of 9 images."""
     model, ess = linear_model(), torch.tensor([50.0, 60, 5.4, 6.5, 70, 80, 1, 65, 55])
-    estimate = LogMarginal(-torch.ones(9), torch.zeros(9), ess, {1: -torch.ones(9)})
+    ones = torch.ones(9)
+    estimate = LogMarginal(-ones, 0 * ones, ess, ones, torch.zeros(9, 2), {1: -ones})
     monkeypatch.setattr(model, "log_marginal", lambda *_: estimate)
     values = measured(NLL(sizes_of(model), k=1), model, torch.rand(9, *SHAPE), 9)
     assert values["nll_poor"] == pytest.approx(2 / 9)

@@ -10,6 +10,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, open_dict
 from torchmetrics import Metric
 
+from vae.bound.pareto import UNRELIABLE
 from vae.callback.training_progress import TrainingProgress
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data import ImageDataModule
@@ -161,6 +162,11 @@ def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
         yield (
             f"of the {result.number('nll_k'):g} draws for the nll, {ess:.2g} carry it (nll_ess): it may be far"
             " above −log p(x), and nll_mc_stderr is too small; see nll_at_… and take a larger k"
+        )
+    if high := result.number("nll_pareto_k_high"):
+        yield (
+            f"{high:.1%} of the images have a Pareto k̂ above {UNRELIABLE:g} (nll_pareto_k_high): a few draws carry"
+            " their nll, which may be far off; a larger k helps, and with few latents proposal=defensive"
         )
     if data.binarize == "dynamic":
         yield (

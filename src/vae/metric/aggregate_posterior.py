@@ -19,7 +19,7 @@ ROWS = 500
 class AggregatePosterior(PerImage):
     """rate = mutual_information + marginal_kl, with q(z) = (1/N) Σ_n q(z|x_n) over the N evaluated images:
 
-    * `mutual_information`: I_q(x; z) = mean_n KL(q(z|x_n)‖q(z)), at most ln N;
+    * `mutual_information`: I_q(x; z) = mean_n KL(q(z|x_n)‖q(z)), at most ln N, with `mutual_information_stderr`;
     * `marginal_kl`: KL(q(z)‖p(z)), with `marginal_kl_stderr`;
 
     in nats, with a draw of z for each image (Hoffman & Johnson 2016, ELBO surgery, equation 11).
@@ -83,6 +83,7 @@ class AggregatePosterior(PerImage):
         divergence = log_q - self.rows("log_p")
         return {
             "mutual_information": (own - log_q).mean(),
+            "mutual_information_stderr": standard_error(own - log_q),
             "mutual_information_exact": own.new_tensor(float(exact)),
             "marginal_kl": divergence.mean(),
             "marginal_kl_stderr": standard_error(divergence),

@@ -35,12 +35,17 @@ DEFINITIONS = {
     ),
     "nll_k": Definition("draws", "k of the NLL"),
     "nll_stderr": Definition(NATS, "standard error of nll over images", of_likelihood=True),
-    "nll_mc_stderr": Definition(NATS, "the part of it that comes from k being finite", of_likelihood=True),
+    "nll_mc_stderr": Definition(
+        NATS, "how far from exact it may be as k is finite: spread and remaining bias", of_likelihood=True
+    ),
+    "nll_pareto_k": Definition("", "shape k̂ of the largest weights, median over images: good below 0.5", "lower"),
+    "nll_pareto_k_high": Definition("share", "images with k̂ above 0.7, whose nll is not to be relied on", "lower"),
     "nll_ess": Definition("draws", "effective sample size (Σw)²/Σw² of the k draws, mean over images", "higher"),
     "nll_poor": Definition("share", "images whose ESS is below a tenth of the median ESS", "lower"),
     "nll_at_*": Definition(NATS, "nll from the first of the same draws", of_likelihood=True),
     "nll_bits_per_dim": Definition("bits", "nll / (C·H·W·ln 2)", "lower", of_likelihood=True),
     "mutual_information": Definition("nats", "I_q(x; z) over the evaluated images, at most ln N"),
+    "mutual_information_stderr": Definition("nats", "its standard error over images"),
     "mutual_information_exact": Definition("1 or 0", "whether q(z) was summed over all images"),
     "marginal_kl": Definition("nats", "KL(q(z)‖p(z)); rate = mutual_information + marginal_kl", "lower"),
     "marginal_kl_stderr": Definition("nats", "its standard error over images"),

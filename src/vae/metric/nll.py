@@ -6,8 +6,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from vae.bound.importance import stages
-from vae.checks import ConfigError, check_int
+from vae.bound.importance import PROPOSALS, remaining_bias, stages
+from vae.bound.pareto import UNRELIABLE
+from vae.checks import ConfigError, check_choice, check_int
 from vae.data import ImageDataModule
 from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.metric.per_image import PerImage, standard_error
@@ -28,7 +29,10 @@ class NLL(PerImage):
 
     * `nll_k`: k;
     * `nll_stderr`: the standard error of the mean over images, as a sample of all images;
-    * `nll_mc_stderr`: the part of it that comes from the k draws being finitely many;
+    * `nll_mc_stderr`: how far nll may be from exact as the k draws are finitely many: the spread of groups of
+      draws and the bias that doubling k has not yet removed, see `vae.bound.importance`;
+    * `nll_pareto_k`: the median over images of k̂, and `nll_pareto_k_high`: the share of images above 0.7, whose
+      weights are so uneven that nll is not to be relied on, see `vae.bound.pareto` (from 25 draws on);
     * `nll_ess`: the mean effective sample size (Σw)² / Σw² of the draws, out of k;
     * `nll_poor`: the share of images whose ESS is below a tenth of the median;
     * `nll_at_1`, `nll_at_10`, …: the value from the first 1, 10, … of the same draws;
@@ -38,17 +42,19 @@ class NLL(PerImage):
         sizes: of the model.
         k: draws of z for each image, or `auto` for as many as cost a fifth of the training at most, see `quick_k`.
         chunk: draws that are decoded at a time, or `auto` for what fits in little memory.
+        proposal: where they come from, `posterior` or `defensive`: see `vae.bound.importance.Defensive`.
     """
 
-    def __init__(self, sizes: Sizes, k: int | str, chunk: int | str = "auto"):
+    def __init__(self, sizes: Sizes, k: int | str, chunk: int | str = "auto", proposal: str = "posterior"):
         super().__init__(estimates=torch.empty(0))
+        self.proposal = check_choice("metric.test.nll.proposal", proposal, PROPOSALS)
         self.sizes, self.chunk, self.chooses = sizes, _check_chunk(chunk), k == "auto"
         self._draw(MOST if k == "auto" else check_int("metric.test.nll.k", k))
 
     def _draw(self, k: int) -> None:
         """From now on take k draws."""
         self.k, self.stages = k, stages(k)
-        self.empty["estimates"] = torch.empty(0, 2 + len(self.stages), dtype=torch.float64)
+        self.empty["estimates"] = torch.empty(0, 5 + len(self.stages), dtype=torch.float64)
         self.reset()
 
     def take_data(self, data: ImageDataModule) -> None:
@@ -64,24 +70,31 @@ class NLL(PerImage):
             return
         set_draws(draw_key("nll", batch.key), batch.x.device)
         with task(f"nll from {self.k:,} draws", len(batch.x) * self.k):
-            estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q)
+            estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q, self.proposal)
         nll = [-estimate.convergence[k] for k in self.stages]
-        self.add(batch.first, estimates=torch.stack([estimate.stderr, estimate.ess, *nll], 1))
+        told = [estimate.stderr, estimate.ess, estimate.pareto_k, *estimate.doublings.unbind(1)]
+        self.add(batch.first, estimates=torch.stack([*told, *nll], 1))
 
     def compute(self) -> dict[str, Tensor]:
         """The mean so far, and its uncertainty; nothing where q(z|x) is a point."""
         if not self.sizes.has_density:
             return {}
-        mc_stderr, ess, *convergence = self.rows("estimates").unbind(1)
+        spread, ess, shape, *rest = self.rows("estimates").unbind(1)
+        doublings, convergence = torch.stack(rest[:2], 1), rest[2:]
         nll = convergence[-1]
         values = {
             "nll": nll.mean(),
             "nll_stderr": standard_error(nll),
-            "nll_mc_stderr": mc_stderr.square().sum().sqrt() / len(nll),
+            "nll_mc_stderr": torch.hypot(spread.square().sum().sqrt() / len(nll), remaining_bias(doublings)),
             "nll_ess": ess.mean(),
             "nll_poor": (ess < POOR * ess.median()).double().mean(),
             "nll_k": nll.new_tensor(self.k),
         }
+        if not shape.isnan().all():
+            values |= {
+                "nll_pareto_k": shape.nanmedian(),
+                "nll_pareto_k_high": (shape > UNRELIABLE).double().mean(),
+            }
         if self.sizes.discrete:
             values["nll_bits_per_dim"] = nll.mean() / (prod(self.sizes.image_shape) * math.log(2))
         pairs = zip(self.stages[:-1], convergence, strict=False)

@@ -99,16 +99,21 @@ class TrainedModel:
         with torch.no_grad():
             return torch.cat([self.model.elbo(x, k) for x in self._batches(images)])
 
-    def log_marginal(self, images: Images, k: int = 5000) -> LogMarginal:
-        """log p(x) of each image in nats by importance sampling with k draws: `log_px`, `stderr`, `ess`.
+    def log_marginal(self, images: Images, k: int = 5000, proposal: str = "posterior") -> LogMarginal:
+        """log p(x) of each image in nats by importance sampling with k draws: `log_px`, `stderr`, `ess`, ….
+
+        Args:
+            images: as everywhere.
+            k: draws for each.
+            proposal: where they come from: `posterior`, or `defensive` for a mixture that misses nothing.
 
         Raises:
             ConfigError: k < 1, or the posterior has no density (a plain autoencoder).
         """
         if not self.model.posterior.has_density:
             raise ConfigError("log_marginal: the posterior of this model is a point, so that it has no likelihood")
-        parts = [self.model.log_marginal(x, k) for x in self._batches(images)]
-        tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:3]}
+        parts = [self.model.log_marginal(x, k, proposal=proposal) for x in self._batches(images)]
+        tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:-1]}
         noted = {n: torch.cat([part.convergence[n] for part in parts]) for n in parts[0].convergence}
         return LogMarginal(**tensors, convergence=noted)
 
