@@ -109,7 +109,7 @@ class Listener(Callback):
         (["+trainer.limit_train_batches=1"], "trainer.limit_train_batches=1"),
         (["+trainer.val_check_interval=3"], "trainer.val_check_interval=3"),
         (["trainer.profiler=simple"], "a trainer.profiler"),
-        (["callback=ema"], "the callback EMAWeightAveraging"),
+        (["callback=ema"], "the callback EMA"),
         (["+callback.best.every_n_train_steps=5"], "the callback ModelCheckpoint"),
         (["trainer.devices=2", "trainer.strategy=ddp"], "several devices"),
     ],

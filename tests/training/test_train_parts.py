@@ -1,5 +1,6 @@
 """train.py's own objects on the parts that have a life of their own during a run."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,42 @@ def test_optimal_sigma_is_calibrated_on_training_images_and_saved(
         expected = (model.decode(model.encode(x).rsample(torch.Size((20,)))).mean - x).square().mean().sqrt()
     # σ is saved from one draw of z an image: of 40 such, the standard deviation was 0.2 %, with `ema` 0.9 %.
     assert saved == pytest.approx(expected.item(), rel=0.03)
+
+
+def test_optimal_sigma_of_an_epoch_without_validation_is_that_of_its_weights(
+    composed: Composed, tmp_path: Path
+) -> None:
+    for callback in ("default", "ema"):
+        options = (f"callback={callback}", "likelihood=gaussian_optimal", "trainer.max_epochs=3")
+        module, _ = fitted(composed, *options, "trainer.check_val_every_n_epoch=2")
+        last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["epoch"] == 2
+        module.load_state_dict(last["state_dict"])
+        saved = module.model.likelihood.sigma.item()
+        assert module.training
+        module.eval()
+        module.calibrate()
+        assert saved == pytest.approx(module.model.likelihood.sigma.item(), rel=1e-5), callback
+
+
+def test_the_average_is_validated_tested_saved_and_loaded(composed: Composed, tmp_path: Path) -> None:
+    options = ("callback=ema", "callback.ema.decay=0.95", "trainer.max_epochs=3", "metric.test.nll.k=2")
+    module, trainer = fitted(composed, *options)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        curve = max(float(row["val/elbo"]) for row in csv.DictReader(file) if row.get("val/elbo"))
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    average, last_step = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert any(not torch.equal(average[name], last_step[name]) for name in average)
+    trainer.validate(module, trainer.datamodule, ckpt_path=best, weights_only=True, verbose=False)  # type: ignore[attr-defined]
+    assert module.latest["val/elbo"] == pytest.approx(curve, rel=1e-6)
+    torch.testing.assert_close(module.state_dict(), average)
+    trainer.test(module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    torch.testing.assert_close(module.state_dict(), average)
+    tested = dict(module.latest)
+    module.load_state_dict(average)
+    trainer.test(module, trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    assert module.latest["test/elbo"] == tested["test/elbo"]
 
 
 def test_target_rate_is_met_and_its_beta_logged(composed: Composed) -> None:

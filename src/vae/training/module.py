@@ -75,7 +75,7 @@ class VAEModule(LightningModule):
         self.losses = losses_of(self.forward, execution)
         self.is_compiled = execution.compile_mode is not None
         self.start_from_mean, self.skip_limit, self.clip = start_from_mean, skip_limit, clip
-        self.skipped = 0
+        self.skipped, self._calibrated_at = 0, -1
         self.latest: dict[str, float] = {}
         self.per_latent: dict[str, list[float]] = {}
         # The steps whose means have not been logged: what training is looked at by, kept on the device.
@@ -228,11 +228,23 @@ class VAEModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Work out the constants that a likelihood needs for evaluation."""
         if self.model.likelihood.needs_calibration:
-            self._calibrate()
+            self.calibrate()
+
+    def on_train_epoch_end(self) -> None:
+        """Work them out for what is saved after an epoch without validation, too."""
+        if self.needs_calibration:
+            self.calibrate()
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the likelihood has constants for evaluation that are those of an earlier step."""
+        return self.model.likelihood.needs_calibration and self._calibrated_at != self.trainer.global_step
 
     @torch.no_grad()
-    def _calibrate(self) -> None:
+    def calibrate(self) -> None:
         """Give the likelihood the mean squared error of training images, a draw of z for each."""
+        self._calibrated_at, in_training = self.trainer.global_step, [m for m in self.modules() if m.training]
+        self.eval()
         set_draws(draw_key("calibrate"), self.device)
         images = self.data.images("train", CALIBRATION_IMAGES)[0].to(self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -240,6 +252,8 @@ class VAEModule(LightningModule):
             z = self.model.encode(self.corruption(x)).rsample()
             total += (self.model.decode(z).mean - x).square().sum(dtype=torch.float64)
         self.model.likelihood.calibrate((total / images.numel()).float())
+        for part in in_training:
+            part.training = True
 
     def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
         """Measure something else on the test images."""
