@@ -102,6 +102,7 @@ def test_more_processes_than_batches(runs: Path) -> None:
 def test_the_page_stands_by_itself_and_escapes(runs: Path) -> None:
     shutil.copytree(runs / "runs" / "a=1,b", runs / "<b>&")
     evaluate(runs, "run=<b>&", "k=2", "metric=default")
+    assert json.loads((runs / "<b>&" / "evaluation.json").read_text())["metrics"]["test/nll_k"] == 2
     page = (runs / "<b>&" / "evaluation.html").read_text()
     assert "\\u003cb>&" in page
     assert "<b>&<" not in page

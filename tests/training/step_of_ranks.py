@@ -73,7 +73,7 @@ def step(name: str, rank: int, ranks: int) -> dict[str, Tensor]:
     noise = vae.noise(objective.draws, IMAGES)
     share = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
     x, noise = x[share], noise[:, share]
-    terms = vae.terms(x, vae.encode(x), noise)
+    terms = vae.terms(x, vae.encode(x), noise, objective.scales_paths)
     loss = objective(terms, 3)
     loss.backward()
     if objective.adapts:

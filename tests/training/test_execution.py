@@ -64,6 +64,20 @@ def test_recomputed_activations_are_not_kept_and_give_the_same_gradients(compose
     assert kept[1] < kept[0] - 5 * 16 * (64 + 64)
 
 
+def test_recomputed_batch_normalisation_counts_a_step_once(composed: Composed) -> None:
+    config = composed(*QUICK, "network=conv", "network.norm=batch", "network.base_width=4")
+    x, states, gradients = torch.rand(8, 1, 8, 8), [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = build_model(config, (1, 8, 8))
+        terms = terms_of(model, ELBO(), Execution(recompute_decoder=recompute))
+        ELBO()(terms(x, model.encode(x), model.noise(1, len(x))), 0).backward()
+        states.append(model.state_dict())
+        gradients.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 @pytest.mark.parametrize(
     ("option", "mode"),
     [
