@@ -22,7 +22,11 @@ def draw_key(*parts: int | str) -> int:
 
 
 def set_draws(key: int, device: torch.device) -> None:
-    """Start the default generators of the CPU and of `device` at `key`."""
+    """Start the default generators of the CPU and of `device` at `key`.
+
+    On a GPU all of its bits count. On the CPU torch takes the lower 32, so that of some 100,000 batches two may
+    have the same noise.
+    """
     torch.default_generator.manual_seed(key)
     if device.type == "cuda":
         torch.cuda.manual_seed(key)
