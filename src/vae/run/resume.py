@@ -136,7 +136,7 @@ def check_changes(saved: DictConfig, config: DictConfig) -> list[Change]:
 
 def _check_schedule(config: DictConfig, changes: list[Change]) -> None:
     """Refuse to train beyond the end of a cosine, after which the learning rate rises again."""
-    period, epochs = config.scheduler.get("T_max"), config.trainer.max_epochs
+    period, epochs = (config.scheduler or {}).get("T_max"), config.trainer.max_epochs
     changed = {change.key for change in changes}
     if "trainer.max_epochs" in changed and period is not None and (epochs == -1 or epochs > period):
         raise ConfigError(
