@@ -45,7 +45,7 @@ def peak_mebibytes(overrides: tuple[str, ...], x: Tensor) -> float:
 
 def allocated_mebibytes(step: Callable[[], object]) -> float:
     """Return the peak of what a step allocates, in MiB."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")

@@ -1,13 +1,15 @@
 """What is refused before a launcher is asked for anything."""
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
+from vae.paths import CONF
 from vae.sweep import adaptive, devices, launcher
-from vae.sweep.launcher import check_launcher, load_launcher
+from vae.sweep.launcher import check_launcher, load_launcher, ray_object_store
 
 
 @pytest.mark.parametrize(("name", "extra"), [("ray", "ray"), ("submitit_slurm", "slurm")])
@@ -72,3 +74,19 @@ def test_a_login_node_need_not_have_the_gpus_of_a_cluster(
             check_launcher(BasicLauncher(), config(None))
     if name in ("ray", "submitit_slurm"):
         check_launcher(BasicLauncher(), config("auto"))
+
+
+@pytest.mark.parametrize(("address", "store"), [("null", 75 << 20), ("local", 75 << 20), ("auto", None)])
+def test_a_store_is_asked_for_only_of_a_ray_of_this_machine(
+    address: str, store: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray refuses to join a cluster and be told how large its store is to be."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}"]
+        config = compose("train", overrides, return_hydra_config=True)
+    given = OmegaConf.select(config, "hydra.launcher.ray.init.object_store_memory", default="missing")
+    assert given == store
+    assert "object_store_memory" in config.hydra.launcher.ray.init  # or Hydra's plugin puts a size there
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert ray_object_store(None) is None

@@ -209,7 +209,7 @@ def test_ranks_of_srun_agree_on_a_directory_and_a_batch_script_starts_its_own(
             ["sbatch", *options, str(script)], env=user_environment(**slurm), check=False, timeout=300
         )
         assert ended.returncode == 0, output.read_text()
-        assert "srun" not in output.read_text()
+        assert "`srun`" not in output.read_text()
         (run,) = set(tmp_path.glob("runs/digits/*")) - before
         return run, output.read_text()
 

@@ -46,7 +46,7 @@ def fitted(config: DictConfig) -> Trainer:
 def test_the_optimizer_that_trains_is_fused_if_it_is_to_be(
     overrides: list[str], kind: type, fused: bool, composed: Composed
 ) -> None:
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
         trainer = fitted(composed(*QUICK, *overrides))
     (optimizer,) = trainer.optimizers
     assert type(optimizer) is kind

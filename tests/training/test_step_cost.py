@@ -30,7 +30,7 @@ class ProfileEpoch(Callback):
     """Counts the operations between the second and the last step of an epoch, without those of logging."""
 
     def __init__(self) -> None:
-        self.profiler = profile(activities=[ProfilerActivity.CPU])
+        self.profiler = profile(activities=[ProfilerActivity.CPU], acc_events=True)
         self.steps = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
