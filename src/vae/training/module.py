@@ -152,8 +152,13 @@ class VAEModule(LightningModule):
                 callback.current_score = self.scores[callback.state_key]
 
     def on_train_epoch_end(self) -> None:
-        """Log the means of what `max_steps` or `max_time` has left of an epoch."""
+        """Log the means of what `max_steps` or `max_time` has left of an epoch; calibrate what is saved after it.
+
+        After an epoch with validation the latter has been done.
+        """
         self.log_means_if_due(is_last=True)
+        if self.needs_calibration:
+            self.calibrate()
 
     def log_means_if_due(self, is_last: bool) -> None:
         """Log the means over the pending steps and over ranks, every so many steps and at the end of an epoch."""
@@ -228,11 +233,6 @@ class VAEModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Work out the constants that a likelihood needs for evaluation."""
         if self.model.likelihood.needs_calibration:
-            self.calibrate()
-
-    def on_train_epoch_end(self) -> None:
-        """Work them out for what is saved after an epoch without validation, too."""
-        if self.needs_calibration:
             self.calibrate()
 
     @property
