@@ -18,7 +18,7 @@ SOURCES = ROOT / "src" / "vae"
 COMPONENTS = {"network", "posterior", "prior", "likelihood", "objective", "corruption"}
 FLOORS = [
     {"checks", "random", "paths", "internals"},
-    {"bound"},
+    {"bound", "causal"},
     COMPONENTS,
     {"model"},
     {"data"},
@@ -30,7 +30,7 @@ FLOORS = [
     {"trained"},
     {"evaluation", "generation"},
     {"sweep"},
-    {"reproduction"},
+    {"reproduction", "baselines"},
     {"train", "evaluate", "sample", "features", "reproduce", "new"},
     {"vae"},
 ]

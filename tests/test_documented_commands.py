@@ -17,6 +17,7 @@ CONFIGS = {
     "vae.sample": "sample",
     "vae.features": "features",
     "vae.reproduce": "reproduce",
+    "vae.baselines": "baselines",
 }
 
 

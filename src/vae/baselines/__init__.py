@@ -1,0 +1,1 @@
+"""What needs no network: exact log-likelihoods of classical models on the same images."""
