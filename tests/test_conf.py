@@ -13,10 +13,20 @@ from vae.training.build import brought, build_model, build_module, build_trainer
 # Options that do not go with the defaults, or want a file that a fresh clone has not (a feature network).
 NEEDS: dict[str, list[str]] = {
     "metric/full": ["~metric.test.generation"],
+    "posterior/categorical": ["prior=uniform"],
+    "network/spatial": ["network.grid=[4,4]", "latent_size=16"],
+    "network/unconditional": ["posterior=independent"],
     "posterior/delta": ["objective=reconstruction"],
+    "posterior/exact": ["prior=categorical", "latent_size=1", "network.hidden_sizes=[]"],
+    "posterior/finite_scalar": ["prior=uniform"],
+    "posterior/independent": ["network=unconditional"],
+    "posterior/vector_quantized": ["prior=uniform"],
     "posterior/flow": ["objective.kl=monte_carlo"],
+    "prior/autoregressive": ["posterior=vector_quantized"],
+    "prior/categorical": ["posterior=categorical"],
     "prior/flow": ["objective.kl=monte_carlo"],
     "prior/gaussian_mixture": ["objective.kl=monte_carlo"],
+    "prior/uniform": ["posterior=categorical"],
     "prior/vamp": ["objective.kl=monte_carlo"],
 }
 OPTIONS = sorted(

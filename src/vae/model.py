@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.bound import importance
+from vae.bound.codes import OfCodes
 from vae.bound.terms import Terms, scalable
 from vae.checks import ConfigError, check_int
+from vae.posterior.posterior import Posterior
+from vae.prior.prior import Prior
 
 Component = Callable[..., Any]
 
@@ -44,15 +47,23 @@ class LatentModel(nn.Module):
     ):
         super().__init__()
         self.image_shape = image_shape
-        self.latent_size = check_int("latent_size", latent_size, maximum=2**20)
+        check_int("latent_size", latent_size, maximum=2**20)
         self.likelihood = likelihood(image_shape)
         self.encoder = encoder(image_shape)
         self.posterior = posterior(self.encoder.features, latent_size)
-        self.decoder = decoder(latent_size, self.likelihood.param_shape)
-        self.prior = prior(latent_size, image_shape)
+        self.latent_size: int = self.posterior.latent_size
+        self.decoder = decoder(self.latent_size, self.likelihood.param_shape)
+        self.prior = prior(self.latent_size, image_shape)
+        if self.prior.over_codes != (self.posterior.codes is not None):
+            raise ConfigError(_of_two_kinds(self.posterior, self.prior))
+        if self.posterior.codes is not None:
+            self.prior.take_codes(self.posterior.codes)
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Distribution:
         """q(z|x), of batch shape (B,) and event shape (D,)."""
+        if self.posterior.by_bayes:
+            with torch.no_grad():
+                return self.posterior(self.log_joint(x))
         return self.posterior(self.encoder(x))
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
@@ -70,7 +81,22 @@ class LatentModel(nn.Module):
 
     def p_z(self) -> Distribution:
         """p(z), of event shape (D,)."""
-        return self.prior(self.encode)
+        p = self.prior(self.encode)
+        return OfCodes(p, self.posterior, self.latent_size) if self.prior.over_codes else p
+
+    def log_joint(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """log p(x, z) of each image and every z that there is, for a posterior that is `enumerated`."""
+        z = self._every_z()
+        return (self._log_px_every(x, z) + self.p_z().log_prob(z)[:, None]).T
+
+    def _every_z(self) -> Float[Tensor, "K D"]:
+        assert self.posterior.codes is not None
+        return self.posterior.vectors(torch.arange(self.posterior.codes.classes, device=self.device)[:, None])
+
+    def _log_px_every(self, x: Float[Tensor, "B C H W"], z: Float[Tensor, "K D"]) -> Float[Tensor, "K B"]:
+        """log p(x|z) of each image and z, each z decoded once."""
+        params = self.decoder(z)[:, None].expand(-1, len(x), -1, -1, -1)
+        return self.likelihood(params).log_prob(x)
 
     def terms(
         self,
@@ -91,6 +117,8 @@ class LatentModel(nn.Module):
             scales_paths: whether the objective multiplies the gradients of each z, see `vae.bound.terms.scalable`.
         """
         z, scale = self.draw(q, noise), None  # (K, B, D)
+        if self.posterior.enumerated:  # the same z for all images
+            return Terms(self._log_px_every(x, z[:, 0]), z, q, self.p_z())
         if scales_paths:
             z, scale = scalable(z)
         log_px_z = self.decode(z).log_prob(x)  # (K, B)
@@ -112,6 +140,8 @@ class LatentModel(nn.Module):
     ) -> importance.LogMarginal:
         """log p(x) of each image in nats, by importance sampling with exactly k draws: `vae.bound.importance`.
 
+        For a posterior that is `enumerated` it is the exact sum, whatever k.
+
         Args:
             x: images.
             k: draws for each.
@@ -120,18 +150,26 @@ class LatentModel(nn.Module):
             proposal: where the draws come from: q (`posterior`), or a mixture that misses nothing (`defensive`).
         """
         self._check_values(x)
+        if self.posterior.enumerated:
+            return importance.exact(self.log_joint(x), check_int("k", k))
         q = self.encode(x) if q is None else q
         return importance.log_marginal(self, x, q, check_int("k", k), chunk, proposal)
 
     @torch.no_grad()
     def sample(self, n: int) -> Float[Tensor, "N C H W"]:
         """The means E[x|z] for n draws of z from the prior."""
-        return self.decode(self.p_z().sample(torch.Size((check_int("n", n),)))).mean
+        return self.picture(self.p_z().sample(torch.Size((check_int("n", n),))))
+
+    @torch.no_grad()
+    def picture(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C H W"]:
+        """E[x|z], or a draw from p(x|z) where that is not known."""
+        p = self.decode(z)
+        return p.mean if self.likelihood.has_mean else p.sample()
 
     @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """E[x|z] at z = the posterior mean of each image."""
-        return self.decode(self.encode(x).mean).mean
+        return self.picture(self.encode(x).mean)
 
     @property
     def params_per_draw(self) -> int:
@@ -150,3 +188,16 @@ class LatentModel(nn.Module):
                 f"x: {type(self.likelihood).__name__} has no probability for values outside [0, 1],"
                 f" and these are in [{x.amin():.3g}, {x.amax():.3g}]"
             )
+
+
+def _of_two_kinds(posterior: Posterior, prior: Prior) -> str:
+    """Why a posterior and a prior do not go together of which one is over codes."""
+    if prior.over_codes:
+        return (
+            f"prior={type(prior).__name__} is over codes, and posterior={type(posterior).__name__} gives vectors:"
+            " use prior=standard_normal, or a posterior over codes such as posterior=categorical"
+        )
+    return (
+        f"posterior={type(posterior).__name__} gives codes, and prior={type(prior).__name__} is over vectors: use"
+        " prior=uniform or prior=categorical"
+    )

@@ -21,11 +21,17 @@ from vae.training.execution import set_network_type
 
 SHAPE, D = (1, 4, 4), 2
 SMALL = {
+    "posterior/vector_quantized": {"codes": 5, "code_size": 2},
+    "posterior/finite_scalar": {"levels": [2, 3]},
+    "prior/autoregressive": {"channels": 4, "layers": 2},
+    "likelihood/pixelcnn": {"channels": 4, "layers": 2, "maps": 2},
     "posterior/flow": {"hidden_sizes": [4]},
     "prior/flow": {"hidden_sizes": [4]},
     "prior/vamp": {"components": 3},
     "prior/gaussian_mixture": {"components": 3},
 }
+DETERMINISTIC = ("finite_scalar", "vector_quantized")
+CODED, OVER_CODES = ("categorical", "exact", *DETERMINISTIC), ("autoregressive", "categorical", "uniform")
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "elbo": lambda: ELBO(kl="analytic"),
     "elbo_monte_carlo": lambda: ELBO(k=2, kl="monte_carlo"),
@@ -48,11 +54,11 @@ def component(group: str, name: str) -> Callable[..., torch.nn.Module]:
 
 def build(posterior: str, prior: str, likelihood: str) -> LatentModel:
     network = OmegaConf.load(CONF / "network" / "mlp.yaml")
-    network.hidden_sizes = [8]
+    network.hidden_sizes = [] if posterior in ("exact", "independent") else [8]
     network = OmegaConf.create({"network": network}).network
     return LatentModel(
         SHAPE,
-        D,
+        1 if posterior == "exact" else D,
         instantiate(network.encoder),
         instantiate(network.decoder),
         component("posterior", posterior),
@@ -68,11 +74,22 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
         return "objective.gradient=dreg: needs draws that do not depend on one another"
     if posterior == "delta" and objective != "reconstruction":
         return "posterior=delta has no density"
-    if objective == "reconstruction" and prior != "standard_normal":
+    if objective == "reconstruction" and prior not in ("standard_normal", "uniform"):
         return "objective=reconstruction does not train the prior"
-    if objective == "free_bits" and (posterior, prior) != ("diagonal_gaussian", "standard_normal"):
+    if posterior in DETERMINISTIC and ("iwae" in objective):
+        return "objective=iwae compares draws of z"
+    if posterior in DETERMINISTIC and objective == "elbo_monte_carlo":
+        return "objective.k=2: must be 1"
+    if posterior in CODED and posterior not in DETERMINISTIC and prior == "autoregressive":
+        return "prior=Autoregressive: posterior=Categorical draws codes"
+    if posterior in CODED and objective in ("iwae_stl", "iwae_dreg_chunked"):
+        return "objective.gradient: must be standard"
+    if objective == "free_bits" and (
+        posterior not in ("diagonal_gaussian", "independent") or prior != "standard_normal"
+    ):
         return "objective.free_bits: needs latents that are independent"
-    closed = posterior in ("diagonal_gaussian", "full_gaussian") and prior == "standard_normal"
+    closed = posterior in ("diagonal_gaussian", "full_gaussian", "independent") and prior == "standard_normal"
+    closed = closed or posterior in CODED
     if objective == "elbo" and not closed:
         return "objective.kl=analytic: this posterior and prior have no closed-form KL"
     return None
@@ -82,6 +99,14 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
 @pytest.mark.parametrize("posterior", names("posterior"))
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_parameter_gets_a_finite_gradient_or_the_reason(posterior: str, prior: str, bf16: bool) -> None:
+    if posterior == "exact" and prior == "autoregressive":
+        with pytest.raises(ConfigError, match="prior=autoregressive: an image has a single code here"):
+            build(posterior, prior, "bernoulli")
+        return
+    if (posterior in CODED) != (prior in OVER_CODES):
+        with pytest.raises(ConfigError, match=r"is over (codes|vectors)"):
+            build(posterior, prior, "bernoulli")
+        return
     x = torch.randint(0, 2, (3, *SHAPE)).float()
     for likelihood in names("likelihood"):
         for name, make in OBJECTIVES.items():
@@ -97,7 +122,10 @@ def test_every_parameter_gets_a_finite_gradient_or_the_reason(posterior: str, pr
             set_network_type(model, "bf16-mixed" if bf16 else "32-true")
             terms = terms_for(objective, model, x)
             assert {terms.log_px_z.dtype, *(values.dtype for values in terms.known.values())} == {torch.float32}
-            objective(terms, 0).backward()
+            loss = objective(terms, 0)
+            if model.posterior.has_penalty:
+                loss = loss + model.posterior.penalty(terms.q).mean()
+            loss.backward()
             for parameter, value in model.named_parameters():
                 where = f"{likelihood} {name} {parameter}"
                 assert value.grad is not None, where
@@ -181,6 +209,15 @@ def test_other_precisions_are_one_line(precision: str, composed: Callable[..., D
         (["posterior=delta"], r"posterior=delta has no density.*use objective=reconstruction"),
         (["likelihood=discretized_gaussian", "data.binarize=dynamic"], r"256 levels of a byte.*binarised"),
         (["likelihood=categorical", "data.binarize=threshold"], r"256 levels of a byte.*binarised"),
+        (["prior=uniform"], r"prior=Uniform is over codes, and posterior=DiagonalGaussian gives vectors"),
+        (
+            ["posterior=categorical"],
+            r"posterior=Categorical gives codes, and prior=StandardNormal is over vectors",
+        ),
+        (
+            ["posterior=exact", "prior=uniform", "latent_size=1"],
+            r"posterior=Exact uses no encoder, and this one has weights",
+        ),
         (["likelihood.sigma=0"], r"likelihood\.sigma=0: must be a number above 0"),
         (["prior=gaussian_mixture", "prior.components=0"], r"prior\.components=0"),
         (["posterior=flow", "objective.kl=monte_carlo", "objective.free_bits=1"], r"objective\.free_bits: needs"),

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vae.bound.codes import OneHot
 from vae.checks import ConfigError
 
 
@@ -93,6 +94,12 @@ class Terms:
             self.known[name] = work_out()
         return self.known[name]
 
+    def expectation(self, values: Float[Tensor, "K B"]) -> Float[Tensor, " B"]:
+        """E_q of what each draw has: the mean over draws; where they are every z that there is, the exact sum."""
+        if isinstance(self.q, OneHot) and self.q.enumerated:
+            return (self.q.weights * values).sum(0)
+        return values.mean(0)
+
     @property
     def draws(self) -> Float[Tensor, "K B D"]:
         """z."""
@@ -120,13 +127,19 @@ class Terms:
 
     @property
     def log_w(self) -> Float[Tensor, "K B"]:
-        """The log importance weights log p(x, z) − log q(z|x) (Burda et al. 2016, equation 8)."""
+        """The log importance weights log p(x, z) − log q(z|x) (Burda et al. 2016, equation 8).
+
+        Where the draws are every z that there is, each of them once, they come from 1/K in place of q(z|x): then
+        the mean weight is p(x) itself.
+        """
+        if isinstance(self.q, OneHot) and self.q.enumerated:
+            return self.log_px_z + self.log_pz + math.log(len(self.log_px_z))
         return self.log_px_z - (self.log_qz - self.log_pz)
 
     @property
     def distortion(self) -> Float[Tensor, " B"]:
         """−E_q[log p(x|z)], the mean over the draws."""
-        return self._once("distortion", lambda: -self.log_px_z.mean(0))
+        return self._once("distortion", lambda: -self.expectation(self.log_px_z))
 
     @property
     def kl(self) -> Float[Tensor, " B"]:
@@ -140,7 +153,7 @@ class Terms:
     @property
     def sampled_rate(self) -> Float[Tensor, " B"]:
         """The Monte Carlo estimate of KL(q‖p), the mean of log q(z|x) − log p(z) over the draws."""
-        return (self.log_qz - self.log_pz).mean(0)
+        return self.expectation(self.log_qz - self.log_pz)
 
     @property
     def rate(self) -> Float[Tensor, " B"]:

@@ -1,6 +1,8 @@
 """Pictures of the model while it trains and when it is done."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,7 @@ from vae.checks import check_int
 from vae.data import ImageDataModule
 from vae.metric.rate_per_latent import mean_rates
 from vae.model import LatentModel
+from vae.picture.code_sheets import code_sheets
 from vae.picture.figure import save_figure, save_latent_scatter
 from vae.picture.latent_walk import images_at
 from vae.picture.sheet import (
@@ -28,6 +31,7 @@ from vae.prior.fitted_density import fit_density
 from vae.progress import task
 from vae.random import generator
 
+T = TypeVar("T")
 LARGE = 16
 """Latents from which on samples are drawn from a fitted density, too.
 
@@ -39,10 +43,11 @@ than the model is (Ghosh et al. 2020, section 4; Dai & Wipf 2019).
 class Pictures(Callback):
     """Reconstructions, samples from the prior, interpolations and, for D = 2, the manifold and the latents.
 
-    At the end also a traversal, and of many latents, or of an autoencoder, samples from a density that is fitted
-    to the codes. The final ones, of the best checkpoint on test images, are PNGs in `folder`; those on the way, on
-    validation images, in `folder/epoch_<n>`, where epoch 0 is before training. All also go to W&B. Images and
-    noise are the same each time, so that pictures may be compared over epochs and runs.
+    Of a model with codes, those too, see `code_sheets`. Of any other at the end also a traversal, and of many
+    latents, or of an autoencoder, samples from a density that is fitted to the codes. The final ones, of the best
+    checkpoint on test images, are PNGs in `folder`; those on the way, on validation images, in
+    `folder/epoch_<n>`, where epoch 0 is before training. All also go to W&B. Images and noise are the same each
+    time, so that pictures may be compared over epochs and runs.
 
     Args:
         folder: where to write.
@@ -93,9 +98,12 @@ class Pictures(Callback):
         }
         if pairs := min(len(x) // 2, 8):
             sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
-        if model.latent_size == 2:
+        codes = model.posterior.codes is not None
+        if model.latent_size == 2 and not codes:
             sheets["manifold"] = manifold_sheet(model)
-        if epoch is None:
+        if codes:
+            sheets |= self._drawn(lambda: code_sheets(model, x, what))
+        elif epoch is None:
             sheets |= self._final_sheets(model, data, module.corruption)  # type: ignore[arg-type]
         files = {name: folder / f"{name}.png" for name in sheets}
         for name, sheet in sheets.items():
@@ -119,9 +127,7 @@ class Pictures(Callback):
             return sheets
         images = data.images("train", 5000)[0]
         density = fit_density(model, images, min(10, len(images)), seed=self.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.set_state(generator("pictures", self.seed).get_state())
-            codes = density(model.encode).sample(torch.Size((64,)))
+        codes = self._drawn(lambda: density(model.encode).sample(torch.Size((64,))))
         title = (
             "Samples from a density fitted to the codes of training images:"
             " of many latents most draws from the prior lie where no image was encoded"
@@ -129,9 +135,13 @@ class Pictures(Callback):
         return sheets | {"samples_density": samples_sheet(images_at(model, codes), title)}
 
     def _prior_codes(self, model: LatentModel) -> Float[Tensor, "N D"]:
+        return self._drawn(lambda: model.p_z().sample(torch.Size((64,))))
+
+    def _drawn(self, draw: Callable[[], T]) -> T:
+        """What is drawn, the same each time."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(generator("pictures", self.seed).get_state())
-            return model.p_z().sample(torch.Size((64,)))
+            return draw()
 
     def _send(self, trainer: Trainer, split: str, files: dict[str, Path]) -> None:
         for logger in trainer.loggers:

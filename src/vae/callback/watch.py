@@ -19,7 +19,7 @@ class Watch(Callback):
 
     * `val/sigma`: σ of the likelihood, where it has a single one;
     * `latent/rate_001`, …: the rate of each latent z₁, …, in closed form where it has one, see
-      `vae.metric.rate_per_latent.mean_rates`;
+      `vae.metric.rate_per_latent.mean_rates`; not of codes;
     * `val/nll`, `val/nll_stderr`: importance-sampled with `nll_k` draws, on the same images with the same
       noise each time (off by default, as it costs).
 
@@ -57,7 +57,7 @@ class Watch(Callback):
                 set_draws(draw_key("watch"), model.device)
                 seen = pl_module.corruption(x)  # type: ignore[operator]
                 q = model.encode(seen)
-                rates = mean_rates(model, q).tolist()
+                rates = [] if model.posterior.codes is not None else mean_rates(model, q).tolist()
                 numbers |= {f"latent/rate_{d + 1:03d}": rate for d, rate in enumerate(rates)}
                 numbers |= self._likelihood(model, x, seen)
         self._log(trainer, numbers, trainer.global_step)

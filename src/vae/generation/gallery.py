@@ -17,6 +17,7 @@ from vae.data import ImageDataModule
 from vae.generation.given_images import read_images
 from vae.metric.rate_per_latent import mean_rates
 from vae.page.curves import read_curves
+from vae.picture.code_sheets import code_sheets
 from vae.picture.figure import (
     SUFFIXES,
     find_ffmpeg,
@@ -52,6 +53,7 @@ PICTURES = (
     "interpolation",
     "traversal",
     "manifold",
+    "codes",
     "neighbors",
     "progress",
     "attribute",
@@ -121,7 +123,13 @@ class Gallery:
                 return ["attribute"]
             return ["reconstructions" if self.config.images else "samples"]
         if asked == "all":
-            possible = {"manifold": self.model.latent_size == 2, "attribute": bool(self.config.attribute)}
+            codes = self.model.model.posterior.codes is not None
+            possible = {
+                "manifold": self.model.latent_size == 2 and not codes,
+                "codes": codes,
+                "traversal": not codes,
+            }
+            possible["attribute"] = bool(self.config.attribute)
             possible["progress"] = any(self.run.images.glob("epoch_*"))
             return [name for name in PICTURES if possible.get(name, True)]
         return [check_choice("picture", name, (*PICTURES, "all")) for name in _listed(asked)]
@@ -193,6 +201,8 @@ class Gallery:
 
         Not about zero: of many latents of a normal prior hardly a draw lies there, nor what decodes to an image.
         """
+        if self.model.model.posterior.codes is not None:
+            raise ConfigError("picture=traversal: the latents of this run are codes; picture=codes shows them")
         q = self.model.encode(self._images(500))
         rates = mean_rates(self.model.model, q).cpu()
         of = "the given image" if self.config.images else "a test image"
@@ -201,6 +211,14 @@ class Gallery:
     def manifold(self) -> Iterator[Path]:
         """With two latents: the images on a grid of equally probable z."""
         yield from self.save("manifold", manifold_sheet(self.model.model))
+
+    def codes(self) -> Iterator[Path]:
+        """Codes: those of images, and samples beside samples of codes that are equally probable."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(generator("codes", self.seed).get_state())
+            sheets = code_sheets(self.model.model, self._images(32)[:32], "test images")
+        for name, sheet in sheets.items():
+            yield from self.save(name, sheet)
 
     def neighbors(self) -> Iterator[Path]:
         """Samples beside the training images that are nearest to them, to see memorisation."""

@@ -25,12 +25,14 @@ class Likelihood(nn.Module, ABC):
             levels 0, 1/255, …, 1. For the last two it is a probability, and bits per dimension are reported.
         decodes_spread: whether the decoder gives the spread of each pixel, too, which then has a start of its own.
         couples_batch: whether the density of an image depends on the others that are scored with it.
+        has_mean: whether E[x|z] is known; a draw of x stands for it where it is not.
         needs_calibration: whether `calibrate` must be called with training images before each evaluation.
     """
 
     support: Support = "real"
     decodes_spread: bool = False
     couples_batch: bool = False
+    has_mean: bool = True
     needs_calibration: bool = False
 
     def __init__(self, param_shape: tuple[int, int, int]):

@@ -23,6 +23,7 @@ class ActiveUnits(Metric):
 
     def __init__(self, sizes: Sizes, threshold: float = 0.01):
         super().__init__()
+        self.has_codes = sizes.codes > 0
         self.threshold = check_number("metric.active_units.threshold", threshold, minimum=0)
         for name in ("total", "squares"):
             self.add_state(name, torch.zeros(sizes.latent_size, dtype=torch.float64), dist_reduce_fx="sum")
@@ -42,9 +43,9 @@ class ActiveUnits(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The number of active latents so far, and the variance of each latent's posterior mean.
 
-        Nothing of a single image, which has no variance.
+        Nothing of a single image, which has no variance, and nothing of codes, of which `CodeUsage` tells.
         """
-        if self.count < 2:
+        if self.count < 2 or self.has_codes:
             return {}
         variances = self.variances()
         return {
@@ -60,6 +61,8 @@ def collapse_warning(active_units: float | None, rate: float | None) -> str | No
         active_units: how many latents are active; None where that is unknown.
         rate: in nats per image; None where there is none.
     """
+    if rate == 0:  # exactly only where q(z|x) is the prior by construction (posterior=independent)
+        return None
     if rate is None or not math.isfinite(rate) or (active_units != 0 and rate >= COLLAPSED_RATE):
         return None
     active = "" if active_units is None else f"{active_units:g} active units and "

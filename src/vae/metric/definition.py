@@ -3,7 +3,7 @@
 import re
 from typing import Any, NamedTuple
 
-from hydra.utils import get_class
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 
@@ -49,6 +49,9 @@ DEFINITIONS = {
     "mutual_information_exact": Definition("1 or 0", "whether q(z) was summed over all images"),
     "marginal_kl": Definition("nats", "KL(q(z)‖p(z)); rate = mutual_information + marginal_kl", "lower"),
     "marginal_kl_stderr": Definition("nats", "its standard error over images"),
+    "code_usage": Definition("share", "of the K codes, those that some image has", "higher"),
+    "code_perplexity": Definition("codes", "e^H of the codes' frequencies, at most K", "higher"),
+    "dead_codes": Definition("codes", "that no image has", "lower"),
     "active_units": Definition("latents", "Var_x(E[z|x]) > 0.01 (Burda et al. 2016)"),
     "mse": Definition("x in [0,1]", "of the reconstruction from the posterior mean", "lower"),
     "psnr": Definition("dB", "−10 log₁₀ mse, mean over images", "higher"),
@@ -101,7 +104,9 @@ def what_is_scored(config: DictConfig) -> Scored:
     of = [str(config.data[key]) for key in IMAGES if config.data.get(key) not in (None, "none")]
     name = str(config.data._target_).rpartition(".")[2]
     images = " ".join([name, *(each for each in of if each != name)])
-    return Scored(images, kind_of_likelihood(get_class(config.likelihood._target_), values))
+    # Made, as of a likelihood of pixels one by one the kind is an option.
+    likelihood = instantiate(config.likelihood)((1, 1, 1))
+    return Scored(images, kind_of_likelihood(likelihood, values))
 
 
 def kind_of_likelihood(likelihood: Any, values: str) -> str:

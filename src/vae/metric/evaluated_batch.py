@@ -17,7 +17,8 @@ class Sizes:
     """What metrics must know beforehand.
 
     `discrete`: p(x|z) is a probability over the values x takes. `data_name`: what the images are.
-    `has_density`: q(z|x) is no point, so that there is a bound.
+    `has_density`: q(z|x) is no point, so that there is a bound. `codes`: K, of a model with codes, and 0 of
+    others. `deterministic`: x has one code, so that all draws of z are one.
     """
 
     image_shape: tuple[int, int, int]
@@ -25,6 +26,8 @@ class Sizes:
     discrete: bool
     data_name: str = "images"
     has_density: bool = True
+    codes: int = 0
+    deterministic: bool = False
 
 
 @runtime_checkable
@@ -42,7 +45,8 @@ class EvaluatedBatch:
     model: the model. x: the images. label: their classes. key: of the batch, from which its draws come.
     first: the position in the split of the first image; the others follow it.
     q: q(z|x) of each, for a denoising model of what its encoder sees of x. terms: the terms of the draws.
-    loss: of the batch, a mean. posterior_mean: E_q[z|x]. reconstruction: from that mean.
+    loss: of the batch, a mean. posterior_mean: E_q[z|x]. reconstruction: from that mean; None where p(x|z) has no
+    mean, as to draw it for every image would take too long.
     """
 
     model: LatentModel
@@ -54,4 +58,4 @@ class EvaluatedBatch:
     terms: Terms
     loss: Float[Tensor, ""]
     posterior_mean: Float[Tensor, "B D"]
-    reconstruction: Float[Tensor, "B C H W"]
+    reconstruction: Float[Tensor, "B C H W"] | None

@@ -70,8 +70,8 @@ class Generation(PerImage):
         self.data = data
 
     def density(self, model: LatentModel) -> Distribution | None:
-        """The density fitted to the model's latents (once); None where none is wanted or there are no images."""
-        if self._density is None and self.components and self.data is not None:
+        """The density fitted to the model's latents (once); None where there is none, as of codes."""
+        if self._density is None and self.components and self.data is not None and not model.posterior.codes:
             images = self.data.images("train", DENSITY_IMAGES)[0]
             self._density = fit_density(model, images, min(self.components, len(images)))(model.encode)
         return self._density
@@ -81,8 +81,9 @@ class Generation(PerImage):
         features = {
             "real": self.network(batch.x),
             "generated": self._features_of_draws(batch, batch.model.p_z()),
-            "restored": self._features(batch.reconstruction),
         }
+        restored = batch.reconstruction
+        features["restored"] = features["real"] * nan if restored is None else self._features(restored)
         density = self.density(batch.model)
         features["dense"] = features["real"] * nan if density is None else self._features_of_draws(batch, density)
         self.add(batch.first, **features)
@@ -93,7 +94,7 @@ class Generation(PerImage):
     def _features_of_draws(self, batch: EvaluatedBatch, p: Distribution) -> Float[Tensor, "B F"]:
         """The features of E[x|z] for as many z from p as the batch has images."""
         set_draws(draw_key("generation", batch.key), batch.x.device)
-        return self._features(batch.model.decode(p.sample(batch.x.shape[:1])).mean)
+        return self._features(batch.model.picture(p.sample(batch.x.shape[:1])))
 
     def compute(self) -> dict[str, Tensor]:
         """All distances over the images so far; none for fewer than two images."""

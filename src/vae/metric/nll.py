@@ -51,6 +51,11 @@ class NLL(PerImage):
         self.sizes, self.chunk, self.chooses = sizes, _check_chunk(chunk), k == "auto"
         self._draw(MOST if k == "auto" else check_int("metric.test.nll.k", k))
 
+    @property
+    def estimates_more(self) -> bool:
+        """Whether draws tell more than the ELBO does, as they do not where all draws of an image are one."""
+        return self.sizes.has_density and not self.sizes.deterministic
+
     def _draw(self, k: int) -> None:
         """From now on take k draws."""
         self.k, self.stages = k, stages(k)
@@ -66,7 +71,7 @@ class NLL(PerImage):
 
     def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
-        if not self.sizes.has_density:
+        if not self.estimates_more:
             return
         set_draws(draw_key("nll", batch.key), batch.x.device)
         with task(f"nll from {self.k:,} draws", len(batch.x) * self.k):
@@ -76,8 +81,8 @@ class NLL(PerImage):
         self.add(batch.first, estimates=torch.stack([*told, *nll], 1))
 
     def compute(self) -> dict[str, Tensor]:
-        """The mean so far, and its uncertainty; nothing where q(z|x) is a point."""
-        if not self.sizes.has_density:
+        """The mean so far, and its uncertainty; nothing where q(z|x) is a point or a single code."""
+        if not self.estimates_more:
             return {}
         spread, ess, shape, *rest = self.rows("estimates").unbind(1)
         doublings, convergence = torch.stack(rest[:2], 1), rest[2:]

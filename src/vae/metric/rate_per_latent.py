@@ -53,13 +53,13 @@ def mean_rates(model: LatentModel, q: Distribution) -> Float[Tensor, " D"]:
     """The rate of each latent, a mean over images, for any posterior and prior.
 
     Exact where `exact_rates` is. Elsewhere KL(q(z_d|x)‖N(0, 1)) as if q were Gaussian, and for a point the
-    variance of z_d over the images, which serve to sort the latents.
+    or codes the variance of E[z_d|x] over the images, which serve to sort the latents.
 
     Args:
         model: the model.
         q: q(z|x) of the images.
     """
-    if not model.posterior.has_density:
+    if not model.posterior.has_density or model.posterior.codes is not None:
         return q.mean.var(0)
     exact = exact_rates(q, model.p_z())
     if exact is not None:

@@ -31,6 +31,8 @@ class ReconstructionError(Metric):
 
     def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
+        if batch.reconstruction is None:
+            return
         restored = batch.reconstruction.clamp(0, 1).float()
         mse = (restored - batch.x).square().flatten(1).mean(1)
         self.mse += mse.sum(dtype=torch.float64)
@@ -41,7 +43,9 @@ class ReconstructionError(Metric):
         self.count += len(batch.x)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means so far."""
+        """The means so far; nothing where reconstructions are not known."""
+        if not self.count:
+            return {}
         names = ("mse", "psnr", "ssim") if self.with_ssim else ("mse", "psnr")
         return {name: getattr(self, name) / self.count for name in names}
 

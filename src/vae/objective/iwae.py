@@ -32,6 +32,8 @@ class IWAE(Objective):
         chunk: draws decoded at a time; None for all at once.
     """
 
+    weighs_draws = True
+
     def __init__(
         self,
         k: int = 5,
@@ -44,6 +46,7 @@ class IWAE(Objective):
         self.outer = check_int("objective.outer", outer)
         draws = self.outer * check_int("objective.k", k)
         super().__init__(draws, chunk)
+        self.moves_draws = gradient != "standard"
         self.uses_draws, self.scales_paths = gradient != "standard", gradient == "dreg"
         self.elbo_weight = check_number("objective.elbo_weight", elbo_weight, minimum=0, maximum=1)
 

@@ -27,6 +27,8 @@ class Objective(nn.Module, ABC):
         scales_paths: whether it multiplies the gradients of each draw, by `terms.scale`; only with `uses_draws`.
         counts_latents: whether a latent that says nothing adds to the loss all the same.
         adapts: whether `after_step` does something.
+        weighs_draws: whether it compares the draws of an image with each other, so that they must not all be one.
+        moves_draws: whether gradients must reach q(z|x) by way of z alone.
     """
 
     needs_density: bool = True
@@ -36,6 +38,8 @@ class Objective(nn.Module, ABC):
     scales_paths: bool = False
     counts_latents: bool = False
     adapts: bool = False
+    weighs_draws: bool = False
+    moves_draws: bool = False
 
     def __init__(self, draws: int, chunk: int | None):
         super().__init__()

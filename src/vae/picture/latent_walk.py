@@ -23,8 +23,8 @@ def images_at(model: LatentModel, z: Float[Tensor, "*N D"], show: str = "means")
         show: `means` for E[x|z], or `samples` for draws x ~ p(x|z), which carry the likelihood's noise.
     """
     check_choice("show", show, ("means", "samples"))
-    parts = [model.decode(part) for part in z.to(model.device).reshape(-1, z.shape[-1]).split(BATCH)]
-    images = torch.cat([p.mean if show == "means" else p.sample() for p in parts])
+    parts = z.to(model.device).reshape(-1, z.shape[-1]).split(BATCH)
+    images = torch.cat([model.picture(part) if show == "means" else model.decode(part).sample() for part in parts])
     return images.reshape(*z.shape[:-1], *images.shape[1:])
 
 

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from vae.bound.codes import Codes
+
 
 class Prior(nn.Module, ABC):
     """p(z).
@@ -15,13 +17,21 @@ class Prior(nn.Module, ABC):
 
     Attributes:
         images_needed: training images that `start_from_images` must be given before training; 0 for none.
+        has_table: whether it is over codes whose choices are independent, so that log p(c) is linear in one-hot z.
+        over_codes: whether it is over codes, of which `take_codes` tells it, and not over vectors.
     """
 
     images_needed: int = 0
+    over_codes: bool = False
+    has_table: bool = False
+
+    def take_codes(self, codes: Codes) -> None:
+        """Be a prior over these codes; called once, right after it is made, of those that are `over_codes`."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, encode: Callable[[Tensor], Distribution]) -> Distribution:
-        """p(z), of event shape (D,).
+        """p(z), of event shape (D,); over codes, p(c) of event shape (n,).
 
         Args:
             encode: x → q(z|x), for priors that are made of posteriors.

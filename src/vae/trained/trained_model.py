@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 from zuko.distributions import NormalizingFlow
 
+from vae.bound.codes import OfCodes
 from vae.bound.importance import LogMarginal
 from vae.checks import ConfigError, check_int, check_number
 from vae.data import ImageDataModule
@@ -112,6 +113,10 @@ class TrainedModel:
         """
         if not self.model.posterior.has_density:
             raise ConfigError("log_marginal: the posterior of this model is a point, so that it has no likelihood")
+        if self.model.posterior.deterministic:
+            raise ConfigError(
+                "log_marginal: an image has one code in this model, whose probability with x is `elbo`"
+            )
         parts = [self.model.log_marginal(x, k, proposal=proposal) for x in self._batches(images)]
         tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:-1]}
         noted = {n: torch.cat([part.convergence[n] for part in parts]) for n in parts[0].convergence}
@@ -209,6 +214,8 @@ def draws_at(temperature: float, p: Distribution, n: int) -> Float[Tensor, "N D"
     size = torch.Size((n,))
     if temperature == 1:
         return p.sample(size)
+    if isinstance(p, OfCodes):
+        raise ConfigError(f"temperature={temperature:g}: must be 1 for a prior over codes, which have no centre")
     if isinstance(p, MixtureSameFamily):
         component = p.mixture_distribution.sample(size)
         every = p.component_distribution.sample(size)  # (N, M, D)

@@ -181,6 +181,8 @@ def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
         discrete=data.values == model.likelihood.support,
         data_name=data_name(data),
         has_density=model.posterior.has_density,
+        codes=model.posterior.codes.classes if model.posterior.codes else 0,
+        deterministic=model.posterior.deterministic,
     )
 
 

@@ -3,11 +3,14 @@
 import torch
 from torch import nn
 
+from vae.bound.codes import OfCodes
 from vae.bound.terms import Terms
 from vae.checks import ConfigError
 from vae.likelihood.likelihood import Likelihood
 from vae.model import LatentModel
 from vae.objective.objective import Objective
+from vae.posterior.posterior import Posterior
+from vae.prior.prior import Prior
 
 
 def check_combination(model: LatentModel, objective: Objective, values: str) -> None:
@@ -27,6 +30,13 @@ def check_combination(model: LatentModel, objective: Objective, values: str) -> 
             "posterior=delta has no density, so that KL(q‖p) is infinite and there is no bound:"
             " use objective=reconstruction"
         )
+    if not model.posterior.uses_features and any(True for _ in model.encoder.parameters()):
+        raise ConfigError(
+            f"posterior={type(model.posterior).__name__} uses no encoder, and this one has weights: use"
+            " network.hidden_sizes=[], or network=unconditional"
+        )
+    if model.posterior.codes is not None:
+        _check_codes(model.posterior, model.prior, objective)
     if not objective.trains_prior and any(True for _ in model.prior.parameters()):
         raise ConfigError(
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
@@ -59,12 +69,39 @@ def _check_likelihood(likelihood: Likelihood, objective: Objective, values: str)
         )
 
 
+def _check_codes(posterior: Posterior, prior: Prior, objective: Objective) -> None:
+    name = f"posterior={type(posterior).__name__}"
+    if posterior.deterministic and objective.weighs_draws:
+        raise ConfigError(
+            f"objective=iwae compares draws of z, and {name} gives one code to an image: use objective=elbo"
+        )
+    if posterior.deterministic and objective.draws > 1:
+        raise ConfigError(
+            f"objective.k={objective.draws}: must be 1 with {name}, which gives one code to an image"
+        )
+    if not posterior.deterministic and not prior.has_table:
+        raise ConfigError(
+            f"prior={type(prior).__name__}: {name} draws codes, which would need a gradient that this prior does"
+            " not give: use prior=categorical, or posterior=vector_quantized or finite_scalar"
+        )
+    if objective.moves_draws:
+        raise ConfigError(f"objective.gradient: must be standard with {name}, whose z cannot be moved by a little")
+    if posterior.relaxes and objective.uses_log_densities:
+        raise ConfigError(
+            "posterior.gradient=gumbel: a relaxed draw has no probability; use"
+            " posterior.gradient=straight_through, or objective=elbo objective.kl=analytic"
+        )
+
+
 @torch.no_grad()
 def _try(model: LatentModel, objective: Objective) -> None:
     """Ask for the loss once, without the networks: a KL that has no closed form, for one, is told here."""
     with torch.random.fork_rng(devices=[]):
-        features = torch.zeros(1, model.encoder.features)
+        codes = model.posterior.codes if model.posterior.by_bayes else None
+        features = torch.zeros(1, codes.classes if codes else model.encoder.features)
         q = model.posterior(features)
         p = model.prior(lambda images: model.posterior(features.expand(len(images), -1)))
+        if model.prior.over_codes:
+            p = OfCodes(p, model.posterior, model.latent_size)
         z = model.draw(q, model.noise(objective.draws, 1))
         objective(Terms(torch.zeros(z.shape[:2]), z, q, p), 0)

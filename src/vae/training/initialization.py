@@ -59,16 +59,22 @@ def where_to_start(value: object, model: LatentModel) -> Start:
         ConfigError: it is something else.
     """
     if value == "auto":
+        if not model.likelihood.has_mean:
+            return False
         return True if model.likelihood.support in ("binary", "unit") else "grey"
     if value is True or value is False or value == "grey":
         return value
     raise ConfigError(f"start_from_mean={value}: must be auto, true, grey or false")
 
 
+@torch.no_grad()
 def start_from_images(model: LatentModel, data: ImageDataModule, start: Start) -> None:
-    """Start the decoder where it is to, and a prior that is made of images at some."""
+    """Start the decoder where it is to, and what is made of training images at some."""
     if start:
         mean = data.train_mean()
         start_at(model, mean.mean((1, 2), keepdim=True).expand_as(mean) if start == "grey" else mean)
+    if model.posterior.images_needed:
+        images = data.images("train", model.posterior.images_needed)[0].to(model.device)
+        model.posterior.start_from_features(model.encoder(images))
     if model.prior.images_needed:
         model.prior.start_from_images(data.images("train", model.prior.images_needed)[0])

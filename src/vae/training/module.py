@@ -92,6 +92,8 @@ class VAEModule(LightningModule):
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
         if self.objective.adapts:
             self.objective.after_step(rate)
+        if self.model.posterior.adapts:
+            self.model.posterior.after_step()
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
         return loss
@@ -112,8 +114,11 @@ class VAEModule(LightningModule):
 
     def forward(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each."""
-        terms = self.terms(x, self.model.encode(seen), noise)
+        q = self.model.encode(seen)
+        terms = self.terms(x, q, noise)
         loss = self.objective(terms, step)
+        if self.model.posterior.has_penalty:
+            loss = loss + self.model.posterior.penalty(q).mean()
         return loss, terms.distortion.detach(), self.objective.rate(terms).detach()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -289,7 +294,7 @@ class VAEModule(LightningModule):
             loss=self.objective(terms, self.trainer.global_step),
             terms=terms,
             posterior_mean=q.mean,
-            reconstruction=self.model.decode(q.mean).mean,
+            reconstruction=self.model.decode(q.mean).mean if self.model.likelihood.has_mean else None,
         )
         for metric in metrics.values():
             metric.update(evaluation)

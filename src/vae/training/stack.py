@@ -75,6 +75,8 @@ def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -
         return "batch normalisation changes its statistics in each step"
     if type(model.posterior).draw is Posterior.draw:
         return f"the posterior {type(model.posterior).__name__} draws noise of its own"
+    if model.posterior.adapts:
+        return f"the posterior {type(model.posterior).__name__} changes in each step"
     if objective.chunk is not None and objective.chunk < objective.draws:
         return "objective.chunk decodes draws again for the gradients"
     return None

@@ -1,0 +1,96 @@
+"""Models with codes and pixels one by one, as runs: resumed bit by bit, in two ranks, loaded."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from commands import TWO_RANKS, run_train, weights_of
+from vae import load_model
+from vae.checks import ConfigError
+from vae.training.build import build_module, build_trainer
+from vae.training.module import VAEModule
+
+Composed = Callable[..., DictConfig]
+QUICK = ["trainer.accelerator=cpu", "logger=csv", "callback.pictures=null", "callback.progress=null"]
+GRID = ["network=spatial", "network.grid=[2,2]", "network.width=8", "latent_size=4"]
+PRIOR = ["prior=autoregressive", "prior.channels=8", "prior.layers=2"]
+VQ = [*GRID, *PRIOR, "posterior=vector_quantized", "posterior.codes=16", "posterior.code_size=4"]
+MODELS = {
+    "vq": VQ,
+    "vq_by_gradient": [*VQ, "posterior.decay=null"],
+    "fsq": [*GRID, *PRIOR, "posterior=finite_scalar", "posterior.levels=[3,3]", "prior.network=transformer"],
+    "gumbel": ["posterior=categorical", "prior=uniform", "posterior.gradient=gumbel", "network.hidden_sizes=[8]"],
+    "mixture": ["posterior=exact", "prior=categorical", "latent_size=1", "network.hidden_sizes=[]"],
+}
+
+
+def fitted(
+    composed: Composed, folder: Path, epochs: int, *overrides: str, resume: Path | None = None
+) -> VAEModule:
+    config = composed(*QUICK, f"trainer.max_epochs={epochs}", "data.batch_size=128", *overrides)
+    config.paths.run = str(folder)
+    OmegaConf.resolve(config)
+    seed_everything(0, verbose=False)
+    data = instantiate(config.data)
+    trainer = build_trainer(config)
+    module = build_module(config, data, trainer)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return module
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(
+    name: str, composed: Composed, tmp_path: Path
+) -> None:
+    whole = fitted(composed, tmp_path / "whole", 2, *MODELS[name])
+    fitted(composed, tmp_path / "parts", 1, *MODELS[name])
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    resumed = fitted(composed, tmp_path / "parts", 2, *MODELS[name], resume=last)
+    states = whole.state_dict(), resumed.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert [key for key in states[0] if not torch.equal(states[0][key], states[1][key])] == []
+    if name == "vq":
+        assert {"model.posterior.codebook", "model.posterior.share", "model.posterior.total"} <= states[0].keys()
+
+
+def test_more_codes_than_training_images_are_one_line(composed: Composed, tmp_path: Path) -> None:
+    message = r"posterior\.codes=2000: must be at most the 1257 training images"
+    with pytest.raises(ConfigError, match=message):
+        fitted(composed, tmp_path, 1, *VQ, "posterior.codes=2000")
+
+
+def test_two_ranks_make_the_codebook_that_one_makes(tmp_path: Path) -> None:
+    """To rounding, as the sums of two halves are those of the whole; and the run can be loaded."""
+    common = [
+        *VQ,
+        *QUICK,
+        "posterior.restart_below=0",
+        "trainer.max_epochs=1",
+        "metric.test={}",
+        "optimizer.lr=1e-4",
+    ]
+    weights = []
+    for name, ranks in (("one", []), ("two", TWO_RANKS)):
+        done = run_train(*common, *ranks, f"hydra.run.dir={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+        weights.append(weights_of(tmp_path / name))
+    for key in ("codebook", "share", "total"):
+        one, two = (each[f"model.posterior.{key}"] for each in weights)
+        torch.testing.assert_close(one, two, atol=2e-3, rtol=2e-2)
+    model = load_model(tmp_path / "two")
+    x = torch.rand(3, 1, 8, 8)
+    assert model.sample(5, seed=1).shape == (5, 1, 8, 8)
+    assert (model.sample(5, seed=1) == model.sample(5, seed=1)).all()
+    assert model.reconstruct(x).shape == x.shape
+    assert model.elbo(x).isfinite().all()
+    with pytest.raises(ConfigError, match="log_marginal: an image has one code in this model"):
+        model.log_marginal(x)
+    with pytest.raises(ConfigError, match=r"temperature=0\.5: must be 1 for a prior over codes"):
+        model.sample(5, temperature=0.5)
+    assert "val/code_usage" in json.loads((tmp_path / "two" / "metrics.json").read_text())
