@@ -74,6 +74,8 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
         return "objective.gradient=dreg: needs draws that do not depend on one another"
     if posterior == "delta" and objective != "reconstruction":
         return "posterior=delta has no density"
+    if posterior == "independent" and prior == "vamp":
+        return "prior=Vamp is a mixture of posteriors, and those of posterior=IndependentOfImage are all the same"
     if objective == "reconstruction" and prior not in ("standard_normal", "uniform"):
         return "objective=reconstruction does not train the prior"
     if posterior in DETERMINISTIC and ("iwae" in objective):

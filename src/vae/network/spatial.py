@@ -1,5 +1,6 @@
 """`network=spatial`: convolutions all the way, so that z is a grid of vectors (or codes) over the image."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -37,7 +38,7 @@ class SpatialEncoder(Encoder):
         blocks: residual blocks.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], grid: list[int], width: int, blocks: int):
+    def __init__(self, image_shape: tuple[int, int, int], grid: Sequence[int], width: int, blocks: int):
         super().__init__()
         levels = _levels(image_shape, grid, width)
         self.features = levels[-1].channels * levels[-1].height * levels[-1].width
@@ -67,7 +68,7 @@ class SpatialDecoder(Decoder):
     """
 
     def __init__(
-        self, latent_size: int, param_shape: tuple[int, int, int], grid: list[int], width: int, blocks: int
+        self, latent_size: int, param_shape: tuple[int, int, int], grid: Sequence[int], width: int, blocks: int
     ):
         super().__init__()
         levels = _levels(param_shape, grid, width)
@@ -93,7 +94,7 @@ class SpatialDecoder(Decoder):
         self.output.bias.copy_(params)
 
 
-def _levels(shape: tuple[int, int, int], grid: list[int], width: int) -> list[Level]:
+def _levels(shape: tuple[int, int, int], grid: Sequence[int], width: int) -> list[Level]:
     """The sizes from the image down to the grid.
 
     Raises:

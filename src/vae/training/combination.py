@@ -35,12 +35,17 @@ def check_combination(model: LatentModel, objective: Objective, values: str) -> 
             f"posterior={type(model.posterior).__name__} uses no encoder, and this one has weights: use"
             " network.hidden_sizes=[], or network=unconditional"
         )
-    if model.posterior.codes is not None:
-        _check_codes(model.posterior, model.prior, objective)
+    if not model.posterior.uses_features and model.prior.images_needed:
+        raise ConfigError(
+            f"prior={type(model.prior).__name__} is a mixture of posteriors, and those of"
+            f" posterior={type(model.posterior).__name__} are all the same: use prior=standard_normal"
+        )
     if not objective.trains_prior and any(True for _ in model.prior.parameters()):
         raise ConfigError(
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
         )
+    if model.posterior.codes is not None:
+        _check_codes(model.posterior, model.prior, objective)
     chunked = objective.chunk is not None and objective.chunk < objective.draws
     if chunked and any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.decoder.modules()):
         raise ConfigError(
