@@ -8,6 +8,7 @@ with the device, the driver and the versions beside the numbers. MNIST and faces
 for under DATA_DIR. If they are missing, random images of their sizes are used instead, and the result says so.
 """
 
+import gc
 import json
 import os
 import platform
@@ -460,6 +461,7 @@ def stack_step_seconds(bench: Bench, members: int, seeds: bool) -> float:
         return trained(bench.config(*QUIET, *BURDA, *compiled, f"+{own[2]}", *own[:2], run=f"member{n}"))
 
     if bench.device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with timed_together(bench) as times:

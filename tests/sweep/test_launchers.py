@@ -55,3 +55,11 @@ def test_every_launcher_gives_the_same_summary_and_runs_in_wandb(
     assert done.stderr == ""
     assert summary_of(path) == summary_of(basic)
     check_wandb(path)
+
+
+def test_members_of_a_stack_have_a_run_each_in_wandb(tmp_path: Path) -> None:
+    path = tmp_path / "stacked"
+    stacked = ["hydra/launcher=stacked", "hydra.launcher.processes=1"]
+    done = run_train("-m", *GRID_OF_4, *stacked, f"hydra.sweep.dir={path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_wandb(path)

@@ -35,7 +35,12 @@ ALIKE = {
     "β": [["objective.beta=0.5"], ["objective.beta=4"], []],
     "free bits": [["objective.free_bits=0.05"], ["objective.free_bits=0.5"]],
     "least σ": [[f"likelihood=gaussian_learned likelihood.min_sigma={m}"] for m in (0.01, 0.1)],
-    "σ at the start": [["posterior.init_sigma=0.5"], ["posterior.init_sigma=0.1"]],
+    "σ at the start": [["posterior.init_sigma=0.5"], ["posterior.init_sigma=0.1"], ["posterior.init_sigma=1"]],
+    "σ at the start, 1 first": [["posterior.init_sigma=1"], ["posterior.init_sigma=0.1"]],
+    "a least σ that is a whole number": [
+        [f"likelihood=gaussian_learned likelihood.init_sigma=2 likelihood.min_sigma={m}"] for m in (1, 0.01)
+    ],
+    "weight of the elbo": [["objective=iwae", "objective.k=3", f"objective.elbo_weight={w}"] for w in (0.2, 0.5)],
     "target rate": [["objective/beta=target_rate", "objective.beta.target_rate=3", *s] for s in SEEDS],
     "schedule": [["objective/beta=linear", "objective.beta.steps=9", *s] for s in SEEDS],
 }
@@ -51,7 +56,7 @@ for group, options in {
     ALIKE |= {f"{group}={name}": [[f"{group}={name}", *sampled, *s] for s in SEEDS] for name in options}
 ALIKE["objective=iwae stl"] = [["objective=iwae", "objective.k=3", "objective.gradient=stl", *s] for s in SEEDS]
 ALIKE["objective=iwae dreg"] = [["objective=iwae", "objective.k=3", "objective.gradient=dreg", *s] for s in SEEDS]
-ALIKE["network=conv"] = [["network=conv", "network.base_width=16", "network.max_width=16", *s] for s in SEEDS]
+ALIKE["network=conv"] = [["network=conv", "network.base_width=32", "network.max_width=32", *s] for s in SEEDS]
 
 
 def modules(composed: Composed, members: list[list[str]]) -> list[VAEModule]:
@@ -134,9 +139,22 @@ def test_a_feed_draws_what_each_run_draws_alone(captured: bool, composed: Compos
             assert not noise[n][..., latents:].any()
 
 
-def test_a_stack_goes_on_from_the_states_of_its_members(composed: Composed, float64: None) -> None:
+@pytest.mark.parametrize(
+    "members",
+    [
+        ALIKE["latent sizes"],
+        [["likelihood=gaussian_learned", "optimizer=adagrad", "latent_size=8", *s] for s in SEEDS],
+        [["likelihood=gaussian_learned", "latent_size=8", *s] for s in SEEDS],
+        [["objective/beta=target_rate", "objective.beta.target_rate=3", "latent_size=8", *s] for s in SEEDS],
+    ],
+    ids=["latent sizes", "adagrad", "a number for a parameter", "target rate"],
+)
+@pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching")
+def test_a_stack_goes_on_from_the_states_of_its_members(
+    members: list[list[str]], composed: Composed, float64: None
+) -> None:
     """Three steps together, three apart, and three together again are nine steps."""
-    once, twice = (modules(composed, ALIKE["latent sizes"]) for _ in range(2))
+    once, twice = (modules(composed, members) for _ in range(2))
     optimizers = [[run.optimizer(run.parameters()) for run in runs] for runs in (once, twice)]
     whole = StackedRuns(once, optimizers[0])
     for part in range(3):
@@ -144,8 +162,9 @@ def test_a_stack_goes_on_from_the_states_of_its_members(composed: Composed, floa
         for step in range(3 * part, 3 * part + 3):
             x = torch.rand(4, 1, 8, 8)
             noise = torch.stack([pad(n, (0, 8 - n.shape[-1])) for n in noises(once, step, 4)])
-            whole.step(x, x, noise, torch.tensor(step))
-            stack.step(x, x, noise, torch.tensor(step))
+            for each in (whole, stack):
+                each.read()
+                each.step(x, x, noise, torch.tensor(step))
         stack.write_back()
     whole.write_back()
     for one, other in zip(once, twice, strict=True):

@@ -75,7 +75,7 @@ class DiscretizedLogistic(Likelihood):
         super().__init__((parts * components * channels, height, width))
         self.components, self.parts = components, parts
         self.init_raw_scale = raw_from_sigma(init_scale, min_scale, "scale")
-        self.min_scale = min_scale
+        self.min_scale = float(min_scale)
 
     def forward(self, params: Float[Tensor, "*N P H W"]) -> Independent:
         """Return p(x|z), of event shape (C, H, W), from maps in the order (part, component, channel)."""

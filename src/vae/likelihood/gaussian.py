@@ -60,7 +60,7 @@ class GaussianLearned(Likelihood):
     def __init__(self, image_shape: tuple[int, int, int], init_sigma: float = 0.2, min_sigma: float = 0.01):
         super().__init__(image_shape)
         self.raw_sigma = nn.Parameter(torch.tensor(raw_from_sigma(init_sigma, min_sigma)))
-        self.min_sigma = min_sigma
+        self.min_sigma = float(min_sigma)
 
     @property
     def sigma(self) -> Float[Tensor, ""]:

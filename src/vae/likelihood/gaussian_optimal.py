@@ -65,7 +65,7 @@ class BatchOptimalNormal(Normal):
 
     def __init__(self, mean: Float[Tensor, "..."], sigma: Float[Tensor, ""], min_sigma: float):
         super().__init__(mean, sigma, validate_args=False)
-        self.min_sigma = min_sigma
+        self.min_sigma = float(min_sigma)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """log N(value; μ, σ*²), elementwise."""

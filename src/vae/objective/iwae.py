@@ -54,7 +54,8 @@ class IWAE(Objective):
         """The loss in nats per image at optimiser step `step`."""
         log_w = terms.log_w.unflatten(0, (self.outer, -1))  # (M, K, B)
         bound = log_w.logsumexp(1).mean(0) - math.log(log_w.shape[1])
-        if self.elbo_weight:
+        # In a stack whose members weigh differently it is a tensor.
+        if not isinstance(self.elbo_weight, float) or self.elbo_weight:
             bound = torch.lerp(bound, log_w.mean((0, 1)), self.elbo_weight)
         loss = -bound.mean()
         if self.gradient == "standard" or not torch.is_grad_enabled():

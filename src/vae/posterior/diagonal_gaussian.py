@@ -28,13 +28,14 @@ class DiagonalGaussian(Posterior):
 
     def __init__(self, features: int, latent_size: int, init_sigma: float = 1.0):
         super().__init__(latent_size)
-        self.log_init_sigma, self.starts_at_one = log_init_sigma(init_sigma), init_sigma == 1
+        self.log_init_sigma = log_init_sigma(init_sigma)
         self.mean_and_log_scale = nn.Linear(features, 2 * latent_size)
 
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
         """Return q(z|x), of batch shape (B,) and event shape (D,)."""
         mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)  # (B, D) each
-        if not self.starts_at_one:
+        # In a stack whose members start differently it is a tensor.
+        if not isinstance(self.log_init_sigma, float) or self.log_init_sigma != 0:
             log_scale = log_scale + self.log_init_sigma
         return Independent(LogScaleNormal(mean, log_scale), 1, validate_args=False)
 

@@ -172,6 +172,7 @@ def stack_key(config: DictConfig) -> str:
     padded = (
         str(config.posterior.get("_target_")).endswith(".DiagonalGaussian")
         and str(config.prior.get("_target_")).endswith(".StandardNormal")
+        and float(config.posterior.get("init_sigma", 1)) == 1
         and not config.objective.get("free_bits")
     )
     shared["latent_size"] = "any" if padded else config.latent_size

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from vae.checks import ConfigError
 from vae.data import ImageDataModule
 from vae.training.build import build_module, build_trainer
+from vae.training.meeting import apart
 from vae.training.module import VAEModule
 
 FIRST, STEPS = 16, 3
@@ -35,7 +36,9 @@ def largest_batch_size(config: DictConfig) -> int:
     """
     config = deepcopy(config)
     config.callback, config.logger, config.data.batch_size = {}, {}, FIRST
-    with tempfile.TemporaryDirectory() as folder:
+    # A graph is of one batch size, and a member of a stack would try with the others.
+    config.compile = False
+    with tempfile.TemporaryDirectory() as folder, apart():
         config.trainer.default_root_dir = folder
         trainer = build_trainer(config)
         if trainer.world_size > 1 or trainer.strategy.root_device.type == "cpu":

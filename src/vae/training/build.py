@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -15,6 +14,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory
@@ -32,7 +32,7 @@ from vae.training.execution import CUDA_GRAPH, Execution, ScaledGradients, compi
 from vae.training.initialization import initialize, where_to_start
 from vae.training.meeting import Alone, Stacked, current_meeting
 from vae.training.module import VAEModule
-from vae.training.stack import obstacle
+from vae.training.stack import CAPTURED, obstacle
 from vae.training.steps_at_once import StepsAtOnce, obstacles, steps_at_once
 
 ORDINARY = 2048
@@ -100,7 +100,8 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
     module_class, clip = _module_class(config, model, objective, data, trainer) if trainer else VAEModule, None
     if isinstance(module_class, partial):
-        clip, trainer.gradient_clip_val = trainer.gradient_clip_val, None  # type: ignore[union-attr]
+        # Lightning takes 0 for no clipping.
+        clip, trainer.gradient_clip_val = trainer.gradient_clip_val or None, None  # type: ignore[union-attr]
     return module_class(
         model=model,
         objective=objective,
@@ -132,7 +133,12 @@ def _module_class(
     graph, compiled = mode == CUDA_GRAPH, meeting is not None and mode is not None
     if meeting is not None or graph:
         why = obstacle(model, objective, compiled) or next(obstacles(trainer, clipped=True), None)
-        why = "on_nan=skip looks at each step" if config.on_nan == "skip" and why is None else why
+        if why is None and config.on_nan == "skip":
+            why = "on_nan=skip looks at each step"
+        if why is None and trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
+            why = "trainer.gradient_clip_algorithm=value clips numbers, and not a run's gradient"
+        if why is None and graph and getattr(instantiate(config.optimizer), "func", None) not in CAPTURED:
+            why = f"optimizer={config.optimizer._target_} counts its steps on the CPU"
         if graph and trainer.strategy.root_device.type != "cuda":
             raise ConfigError(f"compile.mode={CUDA_GRAPH}: needs a GPU")
         if why is None:
@@ -335,5 +341,5 @@ def finish_loggers(trainer: Trainer) -> None:
     """Save what the loggers hold and end this run's W&B run, so that the next job starts one of its own."""
     for logger in trainer.loggers:
         logger.save()
-    if "wandb" in sys.modules and trainer.is_global_zero:
-        sys.modules["wandb"].finish()
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            logger.experiment.finish()

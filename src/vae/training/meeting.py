@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -58,11 +59,13 @@ class Meeting:
         self._ended: set[int] = set()
         self._own = threading.local()
         self._stacks: dict[tuple[int, ...], StackedRuns] = {}
+        self._contexts: list[_Context] = []
+        self._admitted: dict[str, list[int]] = {}
 
     def run(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         """The results of all tasks, whose trainings meet here; of one that raised, the exception."""
         results: list[Any] = [None] * len(tasks)
-        contexts = [_Context() for _ in tasks]
+        contexts = self._contexts = [_Context() for _ in tasks]
         self._turns = [threading.Semaphore(0) for _ in tasks]
 
         def member(number: int) -> None:
@@ -93,8 +96,8 @@ class Meeting:
                     self._turns[number].release()
                     self._given_back.acquire()
                     contexts[number].leave()
-                main.enter()
                 due = self._take_steps()
+                main.enter()
         except BaseException as error:
             # What ends the process ends each member where it waits, so that it can let go of what it holds.
             for number in sorted(set(range(len(tasks))) - self._ended):
@@ -121,34 +124,49 @@ class Meeting:
         return share
 
     def _take_steps(self) -> list[int]:
-        """Take the steps of those who are furthest behind, all of whom are equally far; their numbers."""
-        if not self.waiting:
+        """Take the steps of those who are furthest behind, all of whom are equally far; their numbers.
+
+        What goes wrong in a stack is raised in each of its members, and in no other.
+        """
+        ready = {n: r for n, r in self.waiting.items() if n in self._admit(self.keys[n])}
+        if not ready:
             return []
-        behind = min((r.module.trainer.global_step, r.steps) for r in self.waiting.values())
-        due = [n for n, r in self.waiting.items() if (r.module.trainer.global_step, r.steps) == behind]
-        for members in self._cut(due):
+        behind = min((r.module.trainer.global_step, r.steps) for r in ready.values())
+        due = [n for n, r in ready.items() if (r.module.trainer.global_step, r.steps) == behind]
+        for key in dict.fromkeys(self.keys[number] for number in due):
+            members = [number for number in due if self.keys[number] == key]
             requests = [self.waiting.pop(number) for number in members]
-            taken = steps_together(self._stacked(members, requests), requests)
+            # Of a process there is one precision of products, and more of the kind, which are a member's own.
+            self._contexts[members[0]].enter()
+            try:
+                taken = steps_together(self._stacked(members, requests), requests)
+            except Exception as error:
+                self.shares |= dict.fromkeys(members, error)
+                continue
             for place, number in enumerate(members):
                 self.shares[number] = Share(*(values[:, place] for values in taken))
         return due
 
-    def _cut(self, due: Sequence[int]) -> Iterator[list[int]]:
-        """Members that may be stacked, as many at a time as are allowed or fit."""
-        for key in dict.fromkeys(self.keys[number] for number in due):
-            alike = [number for number in due if self.keys[number] == key]
+    def _admit(self, key: str) -> list[int]:
+        """Those of a key who take steps: as many as fit, until all of them have ended; then the next."""
+        admitted = [number for number in self._admitted.get(key, []) if number not in self._ended]
+        if not admitted:
+            alike = [number for number in self.waiting if self.keys[number] == key]
             size = self.limit or fitting(self.waiting[alike[0]].module)
             # Equal parts, rather than full ones and a rest.
-            parts = -(-len(alike) // size)
-            for part in range(parts):
-                yield alike[part * len(alike) // parts : (part + 1) * len(alike) // parts]
+            admitted = alike[: -(-len(alike) // -(-len(alike) // size))]
+            # What the members before them were stacked in, which have ended, is let go of.
+            self._stacks = {m: s for m, s in self._stacks.items() if not set(m) <= self._ended}
+        self._admitted[key] = admitted
+        return admitted
 
     def _stacked(self, members: Sequence[int], requests: Sequence[Request]) -> StackedRuns:
         """These members' weights as one, made anew only where they were stacked with others before."""
-        if tuple(members) not in self._stacks:
+        modules = [request.module for request in requests]
+        known = self._stacks.get(tuple(members))
+        if known is None or known.runs != modules:
             for stacked in [stacked for stacked in self._stacks if set(stacked) & set(members)]:
                 self._stacks.pop(stacked).write_back()
-            modules = [request.module for request in requests]
             self._stacks[tuple(members)] = StackedRuns(modules, compiled=modules[0].is_compiled)
         return self._stacks[tuple(members)]
 
@@ -161,7 +179,7 @@ class Alone:
 
     def take(self, module: VAEModule, group: BatchGroup, steps: int) -> Share:
         """Take so many steps."""
-        if self.runs is None:
+        if self.runs is None or self.runs.runs != [module]:
             self.runs = StackedRuns([module], compiled=True)
         taken = steps_together(self.runs, [Request(module, group, steps)])
         return Share(*(values[:, 0] for values in taken))
@@ -175,10 +193,21 @@ def current_meeting() -> Meeting | None:
     return _meeting.get()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, a run is by itself, even if it is a member of a stack."""
+    token = _meeting.set(None)
+    try:
+        yield
+    finally:
+        _meeting.reset(token)
+
+
 def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
     """Take the steps of a group, each with the draws that each member would have by itself."""
     runs.read()
-    trainers, steps = [request.module.trainer for request in requests], requests[0].steps
+    first, trainers = requests[0], [request.module.trainer for request in requests]
+    steps = first.steps
     begun, every = trainers[0].global_step, trainers[0].log_every_n_steps  # type: ignore[attr-defined]
     batches = [list(request.group.batches())[:steps] for request in requests]
     results = list[Taken]()
@@ -191,8 +220,10 @@ def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
             continue
         kept = kept or Taken(*(values.new_empty((steps, *values.shape)) for values in taken))
         copy_all([values[i] for values in kept], taken)
-    if all(trainer.is_last_batch or begun + steps == trainer.max_steps for trainer in trainers):
+    if any(trainer.is_last_batch or begun + steps == trainer.max_steps for trainer in trainers):
         runs.write_back()
+    elif first.module.objective.adapts:
+        runs.give_adapted()
     return kept or Taken(*(torch.stack(values) for values in zip(*results, strict=True)))
 
 
@@ -271,11 +302,16 @@ class _Context:
         """Keep it for the next turn."""
         self.streams, self.arguments = (sys.stdout, sys.stderr), sys.argv
         self.hydra, self.environment = HydraConfig.instance().cfg, dict(os.environ)
+        self.products = torch.get_float32_matmul_precision()
+        self.deterministic = torch.are_deterministic_algorithms_enabled()
+        self.warns = torch.is_deterministic_algorithms_warn_only_enabled()
 
     def enter(self) -> None:
         """Have it again."""
         (sys.stdout, sys.stderr), sys.argv = self.streams, self.arguments
         HydraConfig.instance().cfg = self.hydra
+        torch.set_float32_matmul_precision(self.products)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns)
         if self.environment != os.environ:
             os.environ.clear()
             os.environ.update(self.environment)

@@ -84,8 +84,10 @@ def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -
 
 def may_be_padded(model: LatentModel, objective: Objective) -> bool:
     """Whether models of other latent sizes may join, with surplus latents of KL 0, z = 0 and no gradient."""
-    known = isinstance(model.posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal)
-    return known and not objective.counts_latents
+    posterior = model.posterior
+    known = isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal)
+    # Else σ of a surplus latent is not 1, and its KL not 0.
+    return known and posterior.log_init_sigma == 0 and not objective.counts_latents
 
 
 class StackedRuns:
@@ -119,12 +121,13 @@ class StackedRuns:
         self.masks = self._masks()
         self.optimizer, self._slices = self._joint_optimizer()
         self.feed = Feed(self.widest.model.latent_size, self.is_captured)
-        self._losses_as_run = self._losses
+        # Not bound to this stack, which would then be alive until a search for cycles.
+        self._losses_function = StackedRuns._losses
         self._optimizer_step: Callable[[], object] = self.optimizer.step
         if compiled:
             # What earlier stacks had compiled counts against a limit, beyond which nothing more is compiled.
             torch.compiler.reset()
-            self._losses_as_run = torch.compile(self._losses)
+            self._losses_function = torch.compile(StackedRuns._losses)
             if self.is_captured:
                 self._optimizer_step = torch.compile(self.optimizer.step)
         self._graph: Graph | None = None
@@ -168,7 +171,7 @@ class StackedRuns:
         """
         for parameter in self.parameters.values():
             parameter.grad = None
-        loss, distortion, rate = self._losses_as_run(x, seen, noise, step)
+        loss, distortion, rate = self._losses_function(self, x, seen, noise, step)
         loss.sum().backward()
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
@@ -237,11 +240,21 @@ class StackedRuns:
             else:
                 group |= {key: value for key, value in own.items() if key != "params"}
         for name, buffer in self.buffers.items():
-            buffer.copy_(self._stacked(name))
+            # Those of the objective adapt here, and are given back with the weights.
+            if not name.startswith("objective."):
+                buffer.copy_(self._stacked(name))
+
+    @torch.no_grad()
+    def give_adapted(self) -> None:
+        """Give each run the buffers that its objective has adapted, which it logs."""
+        for index, run in enumerate(self.runs):
+            for name, buffer in run.objective.named_buffers():
+                buffer.copy_(self.buffers[f"objective.{name}"][index])
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Give each run its weights, adapted buffers and optimiser's state."""
+        self.give_adapted()
         for index, run in enumerate(self.runs):
             state = self.optimizers[index].state
             named = dict(run.named_parameters())
@@ -249,14 +262,12 @@ class StackedRuns:
                 own.copy_(self._own_part(self.parameters[name][index], run, name))
                 if own.requires_grad:
                     state[own] = self._own_state(name, index, run)
-            for name, buffer in run.objective.named_buffers():
-                buffer.copy_(self.buffers[f"objective.{name}"][index])
 
     def _own_state(self, name: str, index: int, run: VAEModule) -> dict[str, Any]:
         first, part = next((f, p) for f, p in self._slices_of[name] if f <= index < f + len(p))
         return {
             key: self._own_part(value[index - first], run, name).clone()
-            if torch.is_tensor(value) and value.shape == part.shape
+            if key != "step" and torch.is_tensor(value) and value.shape == part.shape
             else (value.clone() if torch.is_tensor(value) else value)
             for key, value in self.optimizer.state[part].items()
         }
@@ -318,10 +329,14 @@ class StackedRuns:
             key: torch.stack(
                 [self._padded(state[key], run, part.shape[1:]) for state, run in zip(states, runs, strict=True)]
             )
-            if torch.is_tensor(value) and value.shape == runs[0].get_parameter(name).shape
-            else (value.clone() if torch.is_tensor(value) else value)
+            if key != "step" and torch.is_tensor(value) and value.shape == runs[0].get_parameter(name).shape
+            else (value.to(self._device_of_steps(value), copy=True) if torch.is_tensor(value) else value)
             for key, value in states[0].items()
         }
+
+    def _device_of_steps(self, step: Tensor) -> torch.device:
+        """Where the optimiser counts: on the GPU if its step is part of a graph."""
+        return self.widest.device if self.is_captured else step.device
 
     def _padded(self, own: Tensor, run: VAEModule, shape: torch.Size) -> Tensor:
         """A tensor of a run with fewer latents in the shape of the widest's, with nought for the surplus ones."""
