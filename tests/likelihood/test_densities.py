@@ -7,11 +7,11 @@ import pytest
 import scipy.stats
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import MixtureSameFamily, Normal
 
+from component_config import component_config
 from vae.checks import ConfigError
 from vae.likelihood.categorical import Categorical
 from vae.likelihood.continuous_bernoulli import ContinuousBernoulli, TiltedUniform
@@ -34,7 +34,7 @@ BUILD = {
 
 
 def _from_conf(name: str, shape: tuple[int, int, int] = SHAPE) -> nn.Module:
-    return instantiate(OmegaConf.load(CONF / "likelihood" / f"{name}.yaml"))(shape)
+    return instantiate(component_config("likelihood", name))(shape)
 
 
 @pytest.mark.parametrize("name", BUILD)

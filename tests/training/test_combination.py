@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from component_config import component_config
 from drawn import loss_of, terms_for
 from vae.checks import ConfigError
 from vae.model import LatentModel
@@ -49,13 +50,12 @@ def names(group: str) -> list[str]:
 
 
 def component(group: str, name: str) -> Callable[..., torch.nn.Module]:
-    return instantiate(OmegaConf.load(CONF / group / f"{name}.yaml"), **SMALL.get(f"{group}/{name}", {}))
+    return instantiate(component_config(group, name), **SMALL.get(f"{group}/{name}", {}))
 
 
 def build(posterior: str, prior: str, likelihood: str) -> LatentModel:
-    network = OmegaConf.load(CONF / "network" / "mlp.yaml")
+    network = component_config("network", "mlp")
     network.hidden_sizes = [] if posterior in ("exact", "independent") else [8]
-    network = OmegaConf.create({"network": network}).network
     return LatentModel(
         SHAPE,
         1 if posterior == "exact" else D,
@@ -99,7 +99,7 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
 
 @pytest.mark.parametrize("prior", names("prior"))
 @pytest.mark.parametrize("posterior", names("posterior"))
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_parameter_gets_a_finite_gradient_or_the_reason(posterior: str, prior: str, bf16: bool) -> None:
     if posterior == "exact" and prior == "autoregressive":
         with pytest.raises(ConfigError, match="prior=autoregressive: an image has a single code here"):
