@@ -28,7 +28,7 @@ def test_a_run_with_few_images_ends(count: int, latents: int, tmp_path: Path) ->
         f"paths.cache={tmp_path}/cache",
         "trainer.max_epochs=2",
         "trainer.accelerator=cpu",
-        "network.hidden_sizes=[8]",
+        "network=mlp", "network.hidden_sizes=[8]",
         f"latent_size={latents}",
         "logger=csv",
         "callback.watch.every_n_epochs=1",

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Condition
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -113,7 +113,7 @@ class Header(NamedTuple):
     width: int
 
 
-def open_image(file: IO[bytes] | Path) -> Image.Image:
+def open_image(file: io.BytesIO | Path) -> Image.Image:
     """Read an image's header, with the readers of `FORMATS` only. No other reader sees the file.
 
     Raises:

@@ -121,7 +121,9 @@ class StackedLauncher(Launcher):
             if on_gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
             given = json.dumps({"members": self.members, "jobs": [str(path) for path, _ in share]})
-            task = f"{self.task.__module__}:{self.task.__name__}"
+            # Of `python -m vae.train` the module is called __main__, which is another one in the worker.
+            module = self.task.__module__.replace("__main__", "vae.train")
+            task = f"{module}:{self.task.__name__}"
             command = [sys.executable, "-m", "vae.sweep.stacked", str(os.getpid()), task]
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
             assert worker.stdin is not None
