@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(count):
             (images / split).mkdir(parents=True, exist_ok=True)
             Image.new("L", (8, 8), 20 * number).save(images / split / f"{number}.png")
-    more = ["data=image_folder", "data.size=8", "data.channels=1", "data.batch_size=4"]
+    more = ["data=image_folder", "network=mlp", "data.size=8", "data.channels=1", "data.batch_size=4"]
     paths = {"data.path": images, "paths.cache": folder / f"cache {ODD}", "hydra.run.dir": run}
     typed = [override(key, path) for key, path in paths.items()]
     done(call_command("vae.train", *QUICK, *more, *typed, folder=folder))

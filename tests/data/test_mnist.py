@@ -110,7 +110,9 @@ def test_files_that_were_packed_again_are_read(
         assert torch.equal(one.labels, other.labels)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"not MNIST", mtime=0), gzip.compress(bytes(99))[:-12]])
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"not MNIST", mtime=0), gzip.compress(bytes(99), mtime=0)[:-12]]
+)
 def test_packed_files_that_are_something_else_are_named(tmp_path: Path, content: bytes) -> None:
     raw = _write(tmp_path)
     (raw / "train-images-idx3-ubyte").unlink()

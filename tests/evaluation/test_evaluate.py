@@ -298,7 +298,7 @@ def test_an_nll_that_hardly_a_draw_carries_is_called_loose(ess: float, k: int, l
 def test_without_the_file_of_attributes_there_is_a_line_and_all_other_numbers(tmp_path: Path) -> None:
     folder = write_celeba(tmp_path, (0,) * 8 + (1, 1) + (2,) * 6)
     places = [f"paths.data='{tmp_path}'", f"paths.cache='{tmp_path}/cache'"]
-    train_quickly(tmp_path / "run", "data=celeba", "data.size=8", "data.batch_size=4", *places)
+    train_quickly(tmp_path / "run", "data=celeba", "network=mlp", "data.size=8", "data.batch_size=4", *places)
     (folder / "list_attr_celeba.txt").unlink()
     done = call_command("vae.sample", "run=run", "attribute=Smiling", *places, folder=tmp_path)
     assert done.returncode == 1

@@ -163,7 +163,7 @@ def test_the_nearest_of_training_images_are_themselves(run: Path) -> None:
         (["source=thin_air"], "error: source=thin_air: must be one of prior, density"),
         (["images=/nowhere/*.png"], r"error: images=/nowhere/\*\.png: there is no such file"),
         (["images=large.png"], "error: images=large.png: 9×9 pixels, but this model takes 8×8"),
-        (["images=text.png"], "error: images=text.png: cannot identify image file .*"),
+        (["images=text.png"], "error: images=text.png: not an image .*"),
         (["attribute=Smiling"], "error: attribute: Digits has no attributes; data=celeba has"),
         (["run=/nowhere"], "error: /nowhere: not a run directory .*"),
         (["tempreature=1"], r"error: tempreature=1: no such key; did you mean temperature\?.*"),
