@@ -148,7 +148,7 @@ BAD = {
     "cut.jpg": (FACES["000001.jpg"][:-200], "damaged or truncated JPEG"),
     "empty.jpg": (b"", "an empty file"),
     "small.jpg": (encode(pixels(0, 50, 60)), "60×50 pixels, less than the crop of 140×140"),
-    "text.jpg": (b"<html>", "not an image"),
+    "text.jpg": (b"<html>", "not an image of a format that is read .*"),
 }
 
 

@@ -99,7 +99,7 @@ def idx(folder: Path) -> Reader:
 
     def read(header: bytes) -> torch.Tensor:
         (raw / "t10k-images-idx3-ubyte").write_bytes(header + pixels)
-        return MNIST(str(folder))._read(train=False).images
+        return MNIST(str(folder))._read("t10k").images
 
     return Reader(struct.pack(">IIII", 2051, 10_000, 28, 28), read)
 
@@ -117,7 +117,7 @@ def idx_zipped(folder: Path) -> Reader:
             (raw / "t10k-labels-idx1-ubyte").write_bytes(gzip.decompress(content)[:100_000])
         except (OSError, EOFError, ValueError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
             raise ConfigError(f"not unpacked: {type(error).__name__}") from error
-        return MNIST(str(folder))._read(train=False).labels
+        return MNIST(str(folder))._read("t10k").labels
 
     return Reader(gzip.compress(labels, mtime=0), read)
 
@@ -129,13 +129,15 @@ def lists(name: str) -> Callable[[Path], Reader]:
         celeba = CelebA(str(folder), str(folder / "cache"))
         (celeba.folder / IMAGES).mkdir(parents=True)
         names = [f"{n:06}.jpg" for n in range(1, 7)]
-        (celeba.folder / PARTITION).write_text("".join(f"{name} {n % 3}\n" for n, name in enumerate(names)))
-        content = (celeba.folder / PARTITION).read_bytes()
+        (celeba.folder / f"{PARTITION}.txt").write_text(
+            "".join(f"{name} {n % 3}\n" for n, name in enumerate(names))
+        )
+        content = (celeba.folder / f"{PARTITION}.txt").read_bytes()
         if name == ATTRIBUTES:
             celeba.memory["rows"] = torch.arange(6)
             rows = "".join(f"{name} {' '.join('-1' if n % 2 else '1' for n in range(4))}\n" for name in names)
             content = f"6\nBald Smiling Young Male\n{rows}".encode()
-        path = celeba.folder / name
+        path = celeba.folder / f"{name}.txt"
 
         def read(content: bytes) -> Any:
             path.write_bytes(content)

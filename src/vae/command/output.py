@@ -14,7 +14,9 @@ def output_may_end() -> Iterator[None]:
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
-        LastingStream(stream) if isinstance(stream, io.TextIOWrapper) else stream or open(os.devnull, "w")  # noqa: SIM115
+        LastingStream(stream)
+        if isinstance(stream, io.TextIOWrapper)
+        else stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         for stream in before
     )
     try:

@@ -29,7 +29,8 @@ class WandbRun(WandbLogger):
             name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for name, value in options.items()
         }
-        super().__init__(**plain)
+        # The members of a stack train in one process, and each has a W&B run of its own.
+        super().__init__(**{"reinit": "create_new", **plain})
         self._wandb_init.pop("anonymous", None)
 
     @property
