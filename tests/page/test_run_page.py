@@ -129,7 +129,7 @@ def test_longer_is_the_same_command_with_more_epochs(run: RunDirectory) -> None:
 
 
 def test_a_collapse_is_said_in_the_verdict_and_in_the_closing_lines(run: RunDirectory) -> None:
-    metrics = {"test/elbo": -61.2, "test/rate": 0.0, "test/active_units": 0.0, "test/mse": 0.07, "seconds": 9.0}
+    metrics = {"test/elbo": -61.2, "test/rate": 1e-7, "test/active_units": 0.0, "test/mse": 0.07, "seconds": 9.0}
     [collapse] = verdict(run, run.config(), {}, metrics)
     assert collapse.kind == "warning"
     assert "a σ that fits" in collapse.text
