@@ -27,6 +27,10 @@ def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size_scaling, "garbage_collection_cuda", lambda: None)
 
 
+# The trials leave their folder behind.
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+
 @pytest.mark.parametrize(
     ("fits", "found", "steps"), [(300, 256, "auto"), (256, 256, "1"), (10**6, TRAINING_IMAGES, "auto")]
 )

@@ -29,6 +29,9 @@ MODELS = {
     "mixture": ["posterior=exact", "prior=categorical", "latent_size=1", "network.hidden_sizes=[]"],
 }
 
+# It is the run that goes on.
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+
 
 def fitted(
     composed: Composed, folder: Path, epochs: int, *overrides: str, resume: Path | None = None

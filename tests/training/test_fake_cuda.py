@@ -24,6 +24,22 @@ GROUPS = ("likelihood", "posterior", "prior", "network", "objective", "objective
 CHOICES = [[f"{group}={path.stem}"] for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 CHOICES += [["objective=iwae", f"objective.{more}"] for more in ("gradient=dreg", "gradient=stl", "chunk=1")]
 CHOICES += [["recompute_decoder=true"], ["objective.free_bits=0.1"]]
+# Codes need a posterior, a prior and often a network that go together: tests/training/test_discrete.py has them.
+OF_CODES = {
+    "categorical",
+    "exact",
+    "finite_scalar",
+    "independent",
+    "vector_quantized",
+    "autoregressive",
+    "uniform",
+}
+CHOICES = [
+    choice
+    for choice in CHOICES
+    if choice[0] != "network=spatial"
+    and not (choice[0].startswith(("posterior=", "prior=")) and choice[0].partition("=")[2] in OF_CODES)
+]
 NEEDS = {
     "prior=flow": ["objective.kl=monte_carlo"],
     "prior=gaussian_mixture": ["objective.kl=monte_carlo"],

@@ -125,6 +125,7 @@ def quiet_libraries() -> None:
         "The ``compute`` method of metric .* was called before",  # a rank that had no batch of its own
         r"`ModelCheckpoint\(monitor=.*` could not find the monitored key",  # of a run that has not been validated
         "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
+        "The dirpath has changed from",  # it was moved, or is a trial of data.batch_size=auto
         "Be aware that when using `ckpt_path`, callbacks used to create",  # one that the user has taken away
     ):
         warnings.filterwarnings("ignore", message=message)
