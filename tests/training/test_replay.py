@@ -24,6 +24,7 @@ COMMON = [
     f"trainer.max_epochs={EPOCHS}",
     "trainer.accelerator=cpu",
     "network.hidden_sizes=[16]",
+    "start_from_mean=false",
     "latent_size=3",
     "logger=none",
     "callback=none",

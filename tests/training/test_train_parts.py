@@ -53,6 +53,7 @@ def test_optimal_sigma_is_calibrated_on_training_images_and_saved(
     assert saved == pytest.approx(expected.item(), rel=0.03)
 
 
+@pytest.mark.filterwarnings("ignore:`ModelCheckpoint")
 def test_optimal_sigma_of_an_epoch_without_validation_is_that_of_its_weights(
     composed: Composed, tmp_path: Path
 ) -> None:
