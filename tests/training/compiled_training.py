@@ -25,9 +25,9 @@ MODELS = {
     "dreg": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=dreg"],
     "chunked": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=4", "objective.chunk=2"],
     "annealed": ["network.hidden_sizes=[16]", "objective/beta=linear", "objective.beta.steps=30"],
-    # Groups of two channels: one of a single channel takes its bias away, whose gradient is then rounding, which
-    # Adam scales up.
-    "conv": ["network=conv", "network.base_width=16", "network.max_width=16"],
+    # Groups of several channels: one of a single channel takes its bias away, whose gradient is then rounding,
+    # which Adam scales up.
+    "conv": ["network=conv", "network.base_width=64", "network.max_width=64"],
 }
 QUICK = [
     "trainer.max_epochs=2",
