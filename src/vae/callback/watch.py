@@ -9,6 +9,7 @@ from torch import Tensor
 from vae.checks import check_int
 from vae.data import ImageDataModule
 from vae.metric.active_units import collapse_warning
+from vae.metric.per_image import standard_error
 from vae.metric.rate_per_latent import mean_rates
 from vae.model import LatentModel
 from vae.random import draw_key, set_draws
@@ -80,7 +81,7 @@ class Watch(Callback):
         parts = zip(x.split(250), seen.split(250), strict=True)
         log_px = [model.log_marginal(clean, self.nll_k, q=model.encode(given)).log_px for clean, given in parts]
         nll = -torch.cat(log_px)
-        return {"val/nll": float(nll.mean()), "val/nll_stderr": float(nll.std() / len(nll) ** 0.5)}
+        return {"val/nll": float(nll.mean()), "val/nll_stderr": float(standard_error(nll))}
 
     def _log(self, trainer: Trainer, numbers: dict[str, float], step: int) -> None:
         for logger in trainer.loggers:
