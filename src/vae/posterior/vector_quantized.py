@@ -9,6 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.distributions import Distribution
 
 from vae.bound.codes import PointCode
+from vae.bound.ranks import several_ranks
 from vae.checks import ConfigError, check_bool, check_int, check_number
 from vae.posterior.quantized import Quantized, nearest
 
@@ -136,7 +137,7 @@ class VectorQuantized(Quantized):
         chosen_by = (chosen.unsqueeze(1) == torch.arange(classes, device=e.device)).to(e)
         count, total = chosen_by.sum(0), chosen_by.T @ e
         fresh = e[torch.randint(len(e), (classes,), device=e.device)]
-        if distributed.is_available() and distributed.is_initialized():
+        if several_ranks():
             distributed.all_reduce(count)
             distributed.all_reduce(total)
             distributed.broadcast(fresh, 0)

@@ -7,6 +7,7 @@ from lightning import LightningModule
 from torch import Tensor, distributed
 from torch.nn.utils import get_total_norm
 
+from vae.bound.ranks import several_ranks
 from vae.model import LatentModel
 
 
@@ -70,7 +71,7 @@ def _first(steps: Sequence[Step]) -> tuple[int, str] | None:
 
 
 def _of_all_ranks(where: str, found: bool) -> str:
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not several_ranks():
         return where
     of_ranks: list[tuple[bool, str]] = [(False, "")] * distributed.get_world_size()
     distributed.all_gather_object(of_ranks, (found, where))
