@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 
 from commands import Ended, call_command, metrics_of, weights_of
-from reliability.torture import differences, record
+from reliability.torture import STOP_EARLY, differences, record
 from vae.checks import ConfigError
 from vae.paths import CONF
 from vae.run.resume import FOLLOWERS, RULES, check_changes, refusal
@@ -29,10 +29,6 @@ TINY = (
     "metric.test.nll.k=2",
 )
 """Four steps an epoch."""
-STOPPING = (
-    "+callback.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,"
-    "monitor:val/elbo,mode:max,patience:1,min_delta:9}"
-)
 
 
 def train(folder: Path, *arguments: str) -> Ended:
@@ -65,7 +61,7 @@ def contents(run: Path) -> dict[str, bytes]:
         ("trainer.max_steps=12", "steps_at_once=1"),
         ("trainer.max_steps=10", "steps_at_once=1"),
         ("trainer.max_steps=10", "steps_at_once=3"),
-        ("trainer.max_epochs=9", STOPPING),
+        ("trainer.max_epochs=9", STOP_EARLY),
         ("trainer.max_epochs=3", "+trainer.max_time={days:9}"),
         ("trainer.max_epochs=3", "trainer.num_sanity_val_steps=2", "trainer.check_val_every_n_epoch=2"),
     ],
@@ -252,27 +248,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["latent_size=3"], r"error: latent_size=3: cannot change when a run is resumed \(it is 2\): the weights"),
         (["likelihood.sigma=1"], r"error: likelihood\.sigma=1: cannot change"),
-        pytest.param(
-            ["optimizer=sgd"],
-            "error: optimizer=sgd: cannot change when a run is resumed: options of a group are",
-            marks=pytest.mark.xfail(reason="a saved config has no groups, so that the line says: no such key"),
-        ),
-        pytest.param(
-            ["data=mnist"],
-            "error: data=mnist: cannot change when a run is resumed: options of a group are",
-            marks=pytest.mark.xfail(reason="a saved config has no groups, so that the line says: no such key"),
-        ),
+        (["optimizer=sgd"], "error: optimizer=sgd: cannot change when a run is resumed: options of a group are"),
+        (["data=mnist"], "error: data=mnist: cannot change when a run is resumed: options of a group are"),
         (
             ["optimizer.lr=1e-9"],
             r"error: optimizer\.lr=1e-09: .*: this run is finished, after 2 epochs and 8 steps",
         ),
         (["trainer.max_epochs=1"], r"error: trainer\.max_epochs=1: must be at least 2"),
         (["trainer.max_epochs=3"], r"error: trainer\.max_epochs=3: .* give scheduler\.T_max=3"),
-        pytest.param(
-            ["trainer.max_epochs=3", "scheduler.T_max=3", "trainer.devices=99"],
-            "error: trainer",
-            marks=pytest.mark.xfail(reason="refused, but not known yet in which words"),
-        ),
+        (["trainer.max_epochs=3", "scheduler.T_max=3", "trainer.devices=999"], r"error: trainer\.devices=999: "),
         (["trainer.max_epochs=x"], r"error: trainer\.max_epochs=x: must be"),
         (["+callback.x=5"], r"error: callback\.x=5: cannot change"),
         (["-m", "latent_size=3"], "error: resume=.* -m: only what"),
@@ -304,7 +288,7 @@ def test_another_learning_rate_and_schedule_take_effect_and_are_recorded(tmp_pat
     resume(run, "trainer.max_epochs=3", "optimizer.lr=1", "optimizer.betas=[0.8,0.9]", "scheduler.gamma=0.5")
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     group = state["optimizer_states"][0]["param_groups"][0]
-    assert (group["lr"], group["initial_lr"], group["betas"]) == (0.125, 1, [0.8, 0.9])
+    assert (group["lr"], group["initial_lr"], group["betas"]) == (0.125, 1, (0.8, 0.9))
     changes = json.loads((run / ".hydra" / "changes.json").read_text())["changes"]
     assert {change["key"]: (change["step"], change["from"], change["to"]) for change in changes} == {
         "trainer.max_epochs": (8, 2, 3),

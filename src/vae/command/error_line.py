@@ -76,6 +76,10 @@ def _unknown_key(key: str, arguments: Sequence[str], config_name: str) -> str:
     value = given.partition("=")[2]
     parent, _, leaf = key.rpartition(".")
     siblings = _keys_beside(parent, arguments, config_name)
+    if key in siblings:
+        return (
+            f"{key}={value}: cannot change when a run is resumed: options of a group are chosen when a run begins"
+        )
     near = difflib.get_close_matches(leaf, siblings, 1)
     hint = f"; did you mean {'.'.join(filter(None, (parent, near[0])))}?" if near else ""
     where = f"{parent} has" if parent else "there are"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -132,13 +132,7 @@ def _module_class(
     meeting, mode = current_meeting(), compile_mode(config.compile)
     graph, compiled = mode == CUDA_GRAPH, meeting is not None and mode is not None
     if meeting is not None or graph:
-        why = obstacle(model, objective, compiled) or next(obstacles(trainer, clipped=True), None)
-        if why is None and config.on_nan == "skip":
-            why = "on_nan=skip looks at each step"
-        if why is None and trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
-            why = "trainer.gradient_clip_algorithm=value clips numbers, and not a run's gradient"
-        if why is None and graph and getattr(instantiate(config.optimizer), "func", None) not in CAPTURED:
-            why = f"optimizer={config.optimizer._target_} counts its steps on the CPU"
+        why = obstacle(model, objective, compiled) or next(_obstacles(config, trainer, graph), None)
         if graph and trainer.strategy.root_device.type != "cuda":
             raise ConfigError(f"compile.mode={CUDA_GRAPH}: needs a GPU")
         if why is None:
@@ -149,6 +143,17 @@ def _module_class(
         print(f"hydra/launcher=stacked: this job is trained by itself: {why}")
     data.steps_at_once = steps_at_once(trainer, config.steps_at_once, data.batch_pixels)
     return VAEModule if data.steps_at_once == 1 else StepsAtOnce
+
+
+def _obstacles(config: DictConfig, trainer: Trainer, graph: bool) -> Iterator[str]:
+    """What in a run's options keeps its steps from being taken with others', or as a CUDA graph."""
+    yield from obstacles(trainer, clipped=True)
+    if config.on_nan == "skip":
+        yield "on_nan=skip looks at each step"
+    if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":
+        yield "trainer.gradient_clip_algorithm=value clips numbers, and not a run's gradient"
+    if graph and get_class(config.optimizer._target_) not in CAPTURED:
+        yield f"optimizer={config.optimizer._target_} counts its steps on the CPU"
 
 
 def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:
@@ -236,6 +241,11 @@ def build_trainer(config: DictConfig) -> Trainer:
         raise
     if there and there.processes != trainer.num_devices * trainer.num_nodes:
         raise _wrong_number(there, config)
+    most = max(8, os.cpu_count() or 1)
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices}: must be at most {most} processes on this CPU"
+        )
     trainer.strategy.checkpoint_io = SealedCheckpoints()
     resume_between_epochs(trainer)
     # Lightning's handler of SIGTERM (2.6) broadcasts from wherever it interrupts; ours ends the run.
