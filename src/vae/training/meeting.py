@@ -21,7 +21,7 @@ from vae.data import BatchGroup
 from vae.internals import copy_all, count_steps
 from vae.training.divergence import Step
 from vae.training.module import VAEModule
-from vae.training.stack import StackedRuns, Taken
+from vae.training.stack import StackedRuns, Taken, may_be_padded
 from vae.training.steps_at_once import StepsAtOnce
 
 
@@ -51,7 +51,7 @@ class Meeting:
     """
 
     def __init__(self, keys: Sequence[str], limit: int | None = None):
-        self.keys, self.limit = list(keys), limit
+        self.given, self.keys, self.limit = tuple(keys), list(keys), limit
         self.waiting: dict[int, Request] = {}
         self.shares: dict[int, Share | BaseException] = {}
         self._turns: list[threading.Semaphore] = []
@@ -87,7 +87,6 @@ class Meeting:
         for thread in threads:
             thread.start()
         main = _Context()
-        main.leave()
         due = list(range(len(tasks)))
         try:
             while due:
@@ -114,7 +113,9 @@ class Meeting:
 
     def take(self, module: VAEModule, group: BatchGroup, steps: int) -> Share:
         """Called by a member: take so many steps, together with the others."""
-        number = self._own.number
+        number, model = self._own.number, module.model
+        if not may_be_padded(model, module.objective):
+            self.keys[number] = f"{self.given[number]} latent_size={model.latent_size}"
         self.waiting[number] = Request(module, group, steps)
         self._given_back.release()
         self._turns[number].acquire()
