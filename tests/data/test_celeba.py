@@ -67,9 +67,11 @@ def test_half_unpacked_folder_beside_the_zip(tmp_path: Path) -> None:
     assert len(_set_up(tmp_path).subsets["train"]) == 6
 
 
-def test_complete_folder_beside_a_broken_zip_is_an_error_that_names_the_zip(tmp_path: Path) -> None:
+def test_a_complete_folder_is_enough_but_a_broken_zip_beside_half_a_folder_is_named(tmp_path: Path) -> None:
     folder = write_celeba(tmp_path, PARTS)
     (folder / "img_align_celeba.zip").write_bytes(b"half a download")
+    assert len(_set_up(tmp_path).subsets["train"]) == 6
+    (folder / "img_align_celeba" / "000002.jpg").unlink()
     with pytest.raises(ConfigError, match=r"img_align_celeba.zip: not a readable zip"):
         _set_up(tmp_path)
 

@@ -53,21 +53,21 @@ def test_optimal_sigma_is_calibrated_on_training_images_and_saved(
     assert saved == pytest.approx(expected.item(), rel=0.03)
 
 
+@pytest.mark.parametrize("callback", ["default", "ema"])
 @pytest.mark.filterwarnings("ignore:`ModelCheckpoint")
 def test_optimal_sigma_of_an_epoch_without_validation_is_that_of_its_weights(
-    composed: Composed, tmp_path: Path
+    callback: str, composed: Composed, tmp_path: Path
 ) -> None:
-    for callback in ("default", "ema"):
-        options = (f"callback={callback}", "likelihood=gaussian_optimal", "trainer.max_epochs=3")
-        module, _ = fitted(composed, *options, "trainer.check_val_every_n_epoch=2")
-        last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-        assert last["epoch"] == 2
-        module.load_state_dict(last["state_dict"])
-        saved = module.model.likelihood.sigma.item()
-        assert module.training
-        module.eval()
-        module.calibrate()
-        assert saved == pytest.approx(module.model.likelihood.sigma.item(), rel=1e-5), callback
+    options = (f"callback={callback}", "likelihood=gaussian_optimal", "trainer.max_epochs=3")
+    module, _ = fitted(composed, *options, "trainer.check_val_every_n_epoch=2")
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2
+    module.load_state_dict(last["state_dict"])
+    saved = module.model.likelihood.sigma.item()
+    assert module.training
+    module.eval()
+    module.calibrate()
+    assert saved == pytest.approx(module.model.likelihood.sigma.item(), rel=1e-5)
 
 
 def test_the_average_is_validated_tested_saved_and_loaded(composed: Composed, tmp_path: Path) -> None:
