@@ -10,7 +10,6 @@ learnt first.
 
 import contextlib
 import copy
-import importlib
 import io
 import json
 import os
@@ -22,6 +21,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,7 @@ ATTACKS: list[Attack] = [
     (lambda scene: scene.sweep.path / "latent_size=2" / "job.json", report),
     (lambda scene: scene.sweep.path / "latent_size=2" / "metrics.json", report),
     (lambda scene: scene.sweep.path / "latent_size=2" / ".hydra" / "config.yaml", report),
-    *[(lambda scene: scene.sweep.manifest_file, pruning)] * 2,
+    *([(lambda scene: scene.sweep.manifest_file, pruning)] * 2 if find_spec("optuna") else []),
 ]
 
 
@@ -420,7 +420,7 @@ def main(mutants: int = 10_000, seed: int = 0) -> int:
                             act(scene, 0)
                 scene.restore()
     with watch.watching():
-        importlib.import_module("evil_module")
+        __import__("evil_module")
     if {"import", "exec", "open"} - {event for event, _ in watch.seen} or not canary.exists():
         raise AssertionError(f"the watch does not see what code of a stranger's does: {watch.seen}")
     del sys.modules["evil_module"]
