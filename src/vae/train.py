@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from vae.checks import ConfigError
-from vae.command.command import command, fail, resume_arguments, what_resumes
+from vae.command.command import command, fail, what_resumes
 from vae.command.distributed import (
     SAVED,
     children_run_this_config,
@@ -16,6 +16,7 @@ from vae.command.distributed import (
     tell_further_ranks,
 )
 from vae.command.interruption import Interrupted, signals_interrupt
+from vae.sweep.resume import resume_arguments
 from vae.training.collection import without_search
 
 if TYPE_CHECKING:

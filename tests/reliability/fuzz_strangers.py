@@ -34,7 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 from reliability.fuzz_readers import mutate
 from vae import load_model
 from vae.checks import ConfigError
-from vae.command.command import quiet_libraries, resume_arguments
+from vae.command.command import quiet_libraries
 from vae.page.run_page import write_run_page
 from vae.paths import CONF
 from vae.run.checkpoint import SealedCheckpoints
@@ -42,6 +42,7 @@ from vae.run.directory import RunDirectory
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import make_job
 from vae.sweep.report.write import write_report
+from vae.sweep.resume import resume_arguments
 from vae.training.build import build_model, build_module, build_trainer
 
 TINY = [
