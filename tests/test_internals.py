@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from vae.internals import checkpoints_between_epochs, copy_all, steps_in_checkpoint
+from vae.internals import checkpoints_between_epochs, copy_all, in_forward_mode, steps_in_checkpoint
 from vae.training.build import build_module, build_trainer
 
 
@@ -50,3 +50,20 @@ def test_torch_copies_many_tensors_at_once() -> None:
     place = torch.zeros(2, 3)
     copy_all([place[0], place[1]], [torch.ones(3), torch.full((3,), 2)])
     assert place.tolist() == [[1, 1, 1], [2, 2, 2]]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch, of its rules for forward mode
+def test_torch_says_where_derivatives_are_worked_out_forwards() -> None:
+    seen = []
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        seen.append(in_forward_mode())
+        return x.square()
+
+    one = torch.ones(())
+    square(one)
+    torch.func.grad(square)(one)
+    torch.func.hessian(square)(one)
+    torch.func.jvp(lambda x: torch.func.jvp(square, (x,), (one,))[1], (one,), (one,))
+    square(one)
+    assert seen == [False, False, True, True, False]

@@ -106,6 +106,13 @@ def copy_all(places: "Sequence[Tensor]", values: "Sequence[Tensor]") -> None:
     torch._foreach_copy_(list(places), list(values))
 
 
+def in_forward_mode() -> bool:
+    """torch: whether forward-mode derivatives are being worked out, as by torch.func's jvp, jacfwd and hessian."""
+    from torch.autograd import forward_ad
+
+    return forward_ad._current_level >= 0
+
+
 def optuna_trial(study: "Study", frozen: "FrozenTrial") -> "Trial":
     """Optuna: a trial that another process has begun, to report to; it gives out only those of `ask`."""
     from optuna.trial import Trial

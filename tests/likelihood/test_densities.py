@@ -152,6 +152,7 @@ def test_draws_of_any_shape_can_be_scored(name: str, draws: tuple[int, ...]) -> 
     torch.testing.assert_close(log_p.reshape(-1, 4)[-1], p.log_prob(x.reshape(-1, 4, *SHAPE)[-1]))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # by torch, of its rules for forward mode
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_and_second_derivatives_are_those_of_the_values(name: str, float64: None) -> None:
     likelihood = _from_conf(name, (1, 1, 2))
@@ -165,6 +166,9 @@ def test_gradients_and_second_derivatives_are_those_of_the_values(name: str, flo
 
     assert torch.autograd.gradcheck(log_p, params)
     assert torch.autograd.gradgradcheck(log_p, params, atol=1e-4)
+    total = lambda some: log_p(some).sum()  # noqa: E731
+    by_autograd = torch.autograd.functional.hessian(total, params)
+    torch.testing.assert_close(torch.func.hessian(total)(params.detach()), by_autograd)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not _from_conf(n).couples_batch])

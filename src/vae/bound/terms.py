@@ -15,7 +15,11 @@ from vae.checks import ConfigError
 
 
 class _Scalable(torch.autograd.Function):
-    """z, and zeros whose gradients say by what to multiply that of z."""
+    """z, and zeros whose gradients say by what to multiply that of z.
+
+    What is multiplied is no gradient of a function, so that there are no second derivatives. They would come back
+    here without a `scale`, and raise.
+    """
 
     @staticmethod
     def forward(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,10 +27,12 @@ class _Scalable(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        """Keep nothing."""
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, to_z: Tensor, to_scale: Tensor) -> Tensor:
+    def backward(ctx: Any, to_z: Tensor | None, to_scale: Tensor | None) -> Tensor:
+        if to_z is None or to_scale is None:
+            raise RuntimeError("objective.gradient=dreg: the loss has a gradient, but no second derivatives")
         factor, one = to_scale
         return to_z * (factor / torch.where(one == 0, 1, one)).unsqueeze(-1)
 

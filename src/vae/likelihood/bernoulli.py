@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
+from vae.internals import in_forward_mode
 from vae.likelihood.likelihood import Likelihood
 
 
@@ -85,10 +86,10 @@ class IndependentBernoulli(Independent):
     def log_prob(self, value: Float[Tensor, "*M C H W"]) -> Float[Tensor, "*L"]:
         """Return log p(value) in nats, over the broadcast batch shapes of the two."""
         logits = self.base_dist.logits
-        if (
-            torch.compiler.is_compiling()
-        ):  # the compiler fuses the plain formula itself, and does not know the vmap rule
-            return (logits * value + F.logsigmoid(-logits)).sum((-3, -2, -1))
+        # The compiler fuses the plain formula itself, and does not know the vmap rule. In forward mode, as in
+        # torch.func.hessian, torch would take second derivatives of a Function with a rule for it to be zero.
+        if torch.compiler.is_compiling() or in_forward_mode():
+            return (logits * value - F.softplus(logits)).sum((-3, -2, -1))
         return _LogProbability.apply(logits, value)
 
 

@@ -24,6 +24,8 @@ class IWAE(Objective):
     * `dreg`: doubly reparameterised (Tucker et al. 2019, equation 7): the encoder's path through z is
       weighted by the squared normalised weights. Unbiased for every k.
 
+    Only `standard` has second derivatives: the weights within the others are constants.
+
     Args:
         k: K, draws within each bound.
         gradient: `standard`, `stl` or `dreg`.
