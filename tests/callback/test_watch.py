@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from torch import nn
 
 from vae.training.build import build_module, build_trainer
 
 
-def fit(config: DictConfig) -> None:
+def fit(config: DictConfig, collapsed: bool = False) -> None:
+    """Train as a config says, from a posterior that is the prior for every image if it is to be `collapsed`."""
     data = instantiate(config.data)
-    build_trainer(config).fit(build_module(config, data), data)
+    module = build_module(config, data)
+    if collapsed:
+        for parameter in module.model.posterior.parameters():
+            nn.init.zeros_(parameter)
+    build_trainer(config).fit(module, data)
 
 
 QUICK = [
@@ -52,3 +58,15 @@ def test_it_warns_of_collapse_once_as_soon_as_it_is_seen(
     assert len(warnings) == 1
     assert warnings[0].startswith("warning: after epoch 1: posterior collapse: 0 active units and a rate of 0.0")
     assert ".py" not in warnings[0]
+
+
+def test_five_collapsed_latents_have_rates_of_nothing_and_are_warned_of(
+    composed: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ("optimizer.lr=1e-9", "trainer.max_epochs=1", "callback.watch.every_n_epochs=1")
+    fit(composed(*QUICK, *still, "latent_size=5"), collapsed=True)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert [float(last[f"latent/rate_{d:03d}"]) for d in range(1, 6)] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert float(last["val/rate"]) == pytest.approx(0, abs=1e-6)
+    assert "posterior collapse: 0 active units and a rate of" in capsys.readouterr().err
