@@ -14,8 +14,10 @@ from torch import Tensor
 
 from commands import run_command
 from vae.checks import ConfigError
+from vae.metric.aggregate_posterior import AggregatePosterior
+from vae.metric.evaluated_batch import EvaluatedBatch, Sizes
 from vae.objective.elbo import ELBO
-from vae.training.build import build_model, build_module
+from vae.training.build import build_model, build_module, build_trainer
 from vae.training.execution import Execution, compile_mode, set_matmul_precision, terms_of
 
 Composed = Callable[..., DictConfig]
@@ -132,3 +134,31 @@ def test_no_such_matmul_precision() -> None:
     with pytest.raises(ConfigError, match="matmul_precision=low: must be one of highest, high, medium"):
         set_matmul_precision("low")
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_posterior_means_and_the_aggregate_posterior_are_float32_beside_bfloat16(composed: Composed) -> None:
+    """What the test loop measures is what is worked out from q(z|x) outside of it, to the last bit."""
+    seen: list[EvaluatedBatch] = []
+
+    class Keep(AggregatePosterior):
+        def update(self, batch: EvaluatedBatch) -> None:
+            seen.append(batch)
+            super().update(batch)
+
+    overrides = ("posterior=flow", "objective.kl=monte_carlo", "network.hidden_sizes=[8]", "metric=default")
+    config = composed(*QUICK, *overrides, "trainer.precision=bf16-mixed")
+    data, trainer = instantiate(config.data), build_trainer(config)
+    module = build_module(config, data, trainer)
+    module.replace_test_metrics({"aggregate_posterior": Keep(Sizes((1, 8, 8), 2, discrete=False))})
+    trainer.test(module, data, verbose=False)
+    again = AggregatePosterior(Sizes((1, 8, 8), 2, discrete=False))
+    with torch.no_grad():
+        for batch in seen:
+            assert batch.posterior_mean.dtype == batch.q.sample().dtype == torch.float32
+            assert torch.equal(batch.posterior_mean, batch.q.mean)
+            again.update(batch)
+    for name, value in again.compute().items():
+        assert float(value) == module.latest[f"test/{name}"]
+    # And these would be others in bfloat16.
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(seen[0].posterior_mean, seen[0].q.mean)

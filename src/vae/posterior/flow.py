@@ -100,7 +100,7 @@ class FlowDistribution(NormalizingFlow):
         # The latest draw and its density. One pass gives both; by f⁻¹ the density would take D passes.
         self._latest: tuple[Tensor, Tensor] | None = None
 
-    def at(self, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
+    def at(self, noise: Float[Tensor, "*K B D"]) -> Float[Tensor, "*K B D"]:
         """Return f(μ + σε)."""
         normal = self.base.base_dist
         base_draw = normal.loc + normal.scale * noise
