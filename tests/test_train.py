@@ -148,8 +148,8 @@ def test_two_ranks_give_the_metrics_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["latent_sze=3"], r"error: latent_sze=3: no such key; did you mean latent_size\?"),
-        (["likelihood.sgma=1"], r"error: likelihood\.sgma=1: no such key; did you mean likelihood\.sigma\?"),
+        (["latent_sze=3"], r"error: latent_sze=3: no such key; did you mean latent_size=3\?"),
+        (["likelihood.sgma=1"], r"error: likelihood\.sgma=1: no such key; did you mean likelihood\.sigma=1\?"),
         (["likelihood=gausian"], "error: likelihood=gausian: must be one of bernoulli, .*gaussian, .*"),
         (["latent_size=0"], "error: latent_size=0: must be a whole number of at least 1"),
         (["latent_size=two"], "error: latent_size=two: must be a whole number of at least 1"),

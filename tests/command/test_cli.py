@@ -58,7 +58,7 @@ def test_so_does_one_that_a_job_of_a_sweep_starts(asked: str | None, tmp_path: P
 def test_what_hydra_only_shows_ends_with_one_line_too(flag: str, tmp_path: Path) -> None:
     done = run_program(tmp_path, flag, "latent_sze=3", asked=None)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: latent_sze=3: no such key; did you mean latent_size?")
+    assert done.stderr.startswith("error: latent_sze=3: no such key; did you mean latent_size=3?")
     assert len(done.stderr.splitlines()) == 1
 
 

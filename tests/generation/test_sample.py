@@ -166,7 +166,7 @@ def test_the_nearest_of_training_images_are_themselves(run: Path) -> None:
         (["images=text.png"], "error: images=text.png: not an image .*"),
         (["attribute=Smiling"], "error: attribute: Digits has no attributes; data=celeba has"),
         (["run=/nowhere"], "error: /nowhere: not a run directory .*"),
-        (["tempreature=1"], r"error: tempreature=1: no such key; did you mean temperature\?.*"),
+        (["tempreature=1"], r"error: tempreature=1: no such key; did you mean temperature=1\?.*"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, arguments: list[str], line: str) -> None:

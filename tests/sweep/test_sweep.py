@@ -135,7 +135,7 @@ def test_kill_9_and_the_same_command_give_the_summary_of_an_uninterrupted_sweep(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["-m", "latent_sze=2,3"], r"error: latent_sze=2,3: no such key; did you mean latent_size\?.*"),
+        (["-m", "latent_sze=2,3"], r"error: latent_sze=2,3: no such key; did you mean latent_size=2,3\?.*"),
         (["-m", "likelihood=gaussian,gausian"], "error: likelihood=gausian: must be one of .*"),
         (["-m", "latent_size=2,2"], "error: latent_size=2,2: 2 and 2 are the same job"),
         (["sweep=latent_k_sgma"], "error: sweep=latent_k_sgma: must be one of .* did you mean latent_k_sigma.*"),

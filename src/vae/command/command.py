@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
-from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line
+from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
 from vae.command.interruption import Interrupted, signals_interrupt
 from vae.command.output import output_may_end
 from vae.command.override import override
@@ -98,7 +98,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 return main()
             with output_may_end(), signals_interrupt():
                 try:
-                    check_flags(sys.argv[1:])
+                    check_flags(sys.argv[1:], config_name)
                     with _exceptions_come_through():
                         return main()
                 except Interrupted as signal:
@@ -158,7 +158,7 @@ def flags_first(argv: list[str]) -> list[str]:
     return [argv[0], *multirun[:1], *(argument for argument in argv[1:] if argument not in multirun)]
 
 
-def check_flags(arguments: list[str]) -> None:
+def check_flags(arguments: list[str], config_name: str) -> None:
     """Refuse what Hydra's parser would refuse in several lines.
 
     Raises:
@@ -166,7 +166,7 @@ def check_flags(arguments: list[str]) -> None:
     """
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message} (--help lists what there is)")
+        raise ConfigError(f"{message}{flag_hint(arguments, config_name) or ' (--help lists what there is)'}")
 
     parser = hydra_utils.get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
