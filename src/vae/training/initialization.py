@@ -53,7 +53,7 @@ def where_to_start(value: object, model: LatentModel) -> Start:
     With (continuous) Bernoulli pixels the start is the mean training image: a pixel that is nearly always 0 needs
     a logit far below 0, which Adam would take thousands of steps to reach. From there a Gaussian decoder may never
     use its latents: nothing is left to teach its hidden layers that images are not black. From the mean grey
-    it does. docs/theory.md has the measurements.
+    it does. docs/starts.md has the measurements.
 
     Raises:
         ConfigError: it is something else.
