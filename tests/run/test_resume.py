@@ -359,3 +359,11 @@ def test_a_run_that_was_never_validated_ends_with_numbers(arguments: list[str], 
     if (run / "checkpoints").exists():
         names = {path.name for path in (run / "checkpoints").iterdir()} - {"previous.ckpt"}
         assert names == {"best.ckpt", "last.ckpt"}
+
+
+@pytest.mark.parametrize("option", ["every_n_train_steps=5", "train_time_interval=3600"])
+def test_no_checkpoint_from_within_an_epoch_is_what_a_run_is_resumed_from(option: str, tmp_path: Path) -> None:
+    ended = train(tmp_path, *TINY, f"+callback.last.{option}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"error: callback.last.{option}: must be null")
+    assert ended.stderr.count("\n") == 1

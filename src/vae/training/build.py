@@ -213,7 +213,7 @@ def build_trainer(config: DictConfig) -> Trainer:
 
     for key, minimum in (("max_epochs", -1), ("max_steps", -1), ("log_every_n_steps", 1)):
         check_int(f"trainer.{key}", config.trainer[key], minimum)
-    _check_best(config)
+    _check_checkpoints(config)
     options = _precision(config)
     there = started()
     if there is None:
@@ -303,13 +303,24 @@ def _precision(config: DictConfig) -> dict[str, Any]:
     return {"precision": None, "plugins": [ScaledGradients()]}
 
 
-def _check_best(config: DictConfig) -> None:
-    """best.ckpt is one file, which each of several best would overwrite, the last of them for good."""
+def _check_checkpoints(config: DictConfig) -> None:
+    """Refuse what best.ckpt, one file, and last.ckpt, from which a run is resumed, cannot be.
+
+    Raises:
+        ConfigError: several best, of which each would overwrite the one before; or a last one of within an epoch.
+    """
     kept = OmegaConf.select(config, "callback.best.save_top_k", default=1)
     if kept != 1:
         raise ConfigError(
             f"callback.best.save_top_k={kept}: must be 1; callback=top has callback.top.save_top_k for it"
         )
+    for key in ("every_n_train_steps", "train_time_interval"):
+        interval = OmegaConf.select(config, f"callback.last.{key}")
+        if interval:
+            raise ConfigError(
+                f"callback.last.{key}={interval}: must be null, as a run is resumed exactly from the end of an epoch"
+                " only; a callback of another name and filename may save within epochs"
+            )
 
 
 def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
