@@ -1,15 +1,18 @@
 """What make bench measures of the framework's own time is there, and what it writes says what was found."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.data_wait import share
+from benchmarks.gpu import SECTIONS
 from benchmarks.own_time import epochs_in_turns, summary
 from benchmarks.tables import tables
 from benchmarks.training import ratio
 from benchmarks.workload import Workload, write_images
 
+from commands import run_command
 from vae.data import Batch, ImageDataModule
 from vae.training.module import VAEModule
 
@@ -129,3 +132,15 @@ def test_a_planted_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ImageDataModule, "ready", late)
     assert share(workload, 1)["median"] > before + 0.3
+
+
+@pytest.mark.slow
+def test_all_that_needs_a_gpu_is_rehearsed(tmp_path: Path) -> None:
+    options = ("device=cpu", "tiny=true", "minutes=30", f"out={tmp_path}")
+    done = run_command("-m", "benchmarks.gpu", *options, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    results = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert set(results) == set(SECTIONS)
+    assert "failed" not in json.dumps(results), results
+    assert all(difference["agrees"] for difference in results["smoke"]["found"]["differences"].values())
+    assert (tmp_path / "celeba_sigma_0.1.png").is_file()
