@@ -21,13 +21,9 @@ NEEDS: dict[str, list[str]] = {
     "posterior/finite_scalar": ["prior=uniform"],
     "posterior/independent": ["network=unconditional"],
     "posterior/vector_quantized": ["prior=uniform"],
-    "posterior/flow": ["objective.kl=monte_carlo"],
     "prior/autoregressive": ["posterior=vector_quantized"],
     "prior/categorical": ["posterior=categorical"],
-    "prior/flow": ["objective.kl=monte_carlo"],
-    "prior/gaussian_mixture": ["objective.kl=monte_carlo"],
     "prior/uniform": ["posterior=categorical"],
-    "prior/vamp": ["objective.kl=monte_carlo"],
 }
 OPTIONS = sorted(
     str(file.relative_to(CONF).with_suffix(""))

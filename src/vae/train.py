@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 @command("train")
 def train(config: "DictConfig") -> float | None:
     """Compose, instantiate, fit, evaluate the best checkpoint; return the metric that a sweep maximises."""
+    typed_at = time.monotonic()
     # Here and not above, so that `python train.py --help` need not wait for torch.
     with without_search():
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
         from hydra.utils import instantiate
         from lightning import seed_everything
         from omegaconf import OmegaConf
@@ -51,6 +53,7 @@ def train(config: "DictConfig") -> float | None:
             hide_unused_gpus,
         )
         from vae.training.execution import set_matmul_precision
+        from vae.training.threads import threads_for, use_threads
 
     started = time.monotonic()
     end_with_whoever_started_this()
@@ -81,10 +84,16 @@ def train(config: "DictConfig") -> float | None:
         data.note = run.keep_images
         trainer = build_trainer(config)
         module = build_module(config, data, trainer)
+        chosen: dict[str, object] = {}
+        if config.objective.get("kl") == "auto":
+            chosen["objective.kl"] = config.objective.kl = module.objective.kl
+        threads = threads_for(config.threads, module, trainer, data.batch_size)
+        if config.threads == "auto":
+            chosen["threads"] = threads
         checkpoint = begun.checkpoint
         if not is_child():
             checkpoint = begun.take_up()
-            # With the batch size that was found.
+            # With the batch size that was found, and the form of the KL term.
             run.write_config(config)
             tell_further_ranks(run.path)
             if HydraConfig.initialized() and not config.resume:
@@ -92,8 +101,10 @@ def train(config: "DictConfig") -> float | None:
                 # An experiment says itself what it is.
                 if not hydra.runtime.choices.get("experiment"):
                     print(brought(config, hydra.runtime.choices, hydra.overrides.task))
+            if chosen:
+                print("auto chose", ", ".join(f"{key}={value}" for key, value in chosen.items()))
 
-        with children_run_this_config(run):
+        with children_run_this_config(run), use_threads(threads):
             hide_unused_gpus(trainer)
             if trainer.is_global_zero:
                 run.write_origin(origin(trainer))
@@ -119,7 +130,9 @@ def train(config: "DictConfig") -> float | None:
             run.write_metrics(metrics)
             if config.callback.get("page") is not None:
                 write_run_page(run, "done", module.epochs)
-            print(closing_lines(run, metrics))
+            # Of a single run from when it was typed on; of a sweep's jobs without the libraries' imports.
+            is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+            print(closing_lines(run, metrics, time.monotonic() - (started if is_sweep else typed_at)))
         return metrics.get(config.sweep_metric)
 
 

@@ -133,13 +133,13 @@ def test_a_collapse_is_said_in_the_verdict_and_in_the_closing_lines(run: RunDire
     [collapse] = verdict(run, run.config(), {}, metrics)
     assert collapse.kind == "warning"
     assert "a σ that fits" in collapse.text
-    lines = closing_lines(run, metrics).splitlines()
+    lines = closing_lines(run, metrics, 9.0).splitlines()
     assert any(line.startswith("  warning   posterior collapse: 0 active units") for line in lines)
 
 
 def test_closing_lines_name_only_what_is_there(run: RunDirectory) -> None:
     def named() -> set[str]:
-        return {line.split()[0] for line in closing_lines(run, run.metrics()).splitlines()[2:]}
+        return {line.split()[0] for line in closing_lines(run, run.metrics(), 9.0).splitlines()[2:]}
 
     assert named() == {"numbers", "pictures", "model", "next"}
     write_run_page(run, "done", EPOCHS)

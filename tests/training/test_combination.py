@@ -197,6 +197,26 @@ def test_clipping_a_fused_optimizer_with_float16_is_one_line(
     assert clipped.gradient_clip_val == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "kl"),
+    [
+        ([], "analytic"),
+        (["prior=vamp"], "monte_carlo"),
+        (["posterior=flow", "objective.k=2"], "monte_carlo"),
+        (["posterior=full_gaussian"], "analytic"),
+        (["posterior=vector_quantized", "prior=uniform"], "analytic"),
+        (["objective.kl=monte_carlo"], "monte_carlo"),
+    ],
+)
+def test_the_form_of_the_kl_is_chosen_where_the_user_does_not(
+    overrides: list[str], kl: str, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(*overrides)
+    objective = build_module(config, instantiate(config.data)).objective
+    assert isinstance(objective, ELBO)
+    assert (objective.kl, objective.uses_log_densities) == (kl, kl == "monte_carlo")
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true", "8"])
 def test_other_precisions_are_one_line(precision: str, composed: Callable[..., DictConfig]) -> None:
     config = composed(f"trainer.precision={precision}")
@@ -207,7 +227,7 @@ def test_other_precisions_are_one_line(precision: str, composed: Callable[..., D
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["prior=vamp"], r"objective\.kl=analytic: .*use objective\.kl=monte_carlo"),
+        (["prior=vamp", "objective.kl=analytic"], r"objective\.kl=analytic: .*use objective\.kl=monte_carlo"),
         (["posterior=delta"], r"posterior=delta has no density.*use objective=reconstruction"),
         (["likelihood=discretized_gaussian", "data.binarize=dynamic"], r"256 levels of a byte.*binarised"),
         (["likelihood=categorical", "data.binarize=threshold"], r"256 levels of a byte.*binarised"),

@@ -206,3 +206,12 @@ def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"]:
         raise ConfigError(
             "objective.kl=analytic: this posterior and prior have no closed-form KL; use objective.kl=monte_carlo"
         ) from error
+
+
+def has_analytic_kl(q: Distribution, p: Distribution) -> bool:
+    """Whether KL(q‖p) has a closed form."""
+    try:
+        analytic_kl(q, p)
+    except ConfigError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vae.bound.terms import Terms
 from vae.checks import check_int
@@ -48,6 +49,9 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
         """The loss in nats per image at optimiser step `step` (a tensor where the step is compiled)."""
+
+    def settle(self, q: Distribution, p: Distribution) -> None:
+        """Choose what was left open, by the kinds of q(z|x) and p(z); called once, before training."""
 
     def rate(self, terms: Terms) -> Float[Tensor, " B"]:
         """KL(q‖p) of each image, for the curve of training, from what the loss has worked out anyway."""

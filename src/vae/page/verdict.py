@@ -64,12 +64,12 @@ def _gap(elbo: float, nll: float, metrics: Mapping[str, float | None]) -> str:
     return f"{'at least' if ess < 2 <= k else 'about'} {max(-nll - elbo, 0):.2g}"
 
 
-def closing_lines(run: RunDirectory, metrics: Mapping[str, float]) -> str:
-    """What a finished run tells its user: the bound, what is wrong with it, and where things are."""
+def closing_lines(run: RunDirectory, metrics: Mapping[str, float], seconds: float) -> str:
+    """What a finished run tells its user: how long it took, the bound, what is wrong with it, where things are."""
     names = ("test/elbo", "test/nll", "test/distortion")
     # An autoencoder has no bound: its rate is infinite.
     numbers = [f"{name} {metrics[name]:.4g}" for name in names if isfinite(metrics.get(name, nan))][:2]
-    lines = [f"Finished in {metrics['seconds']:.0f} s: {', '.join(numbers)} (nats per image)"]
+    lines = [f"Finished in {seconds:.0f} s: {', '.join(numbers)} (nats per image)"]
     if metrics.get("best_step") != metrics.get("steps"):
         lines.append(f"  weights   of step {metrics['best_step']:g} of {metrics['steps']:g}: the best validation")
     elbo, nll = metrics.get("test/elbo", nan), metrics.get("test/nll", nan)

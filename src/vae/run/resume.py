@@ -21,6 +21,7 @@ RULES: dict[str, str | None] = {
     "name": "the run goes by it in W&B",
     "seed": ORDER,
     "steps_at_once": None,
+    "threads": None,
     "compile": None,
     "recompute_decoder": None,
     "matmul_precision": None,

@@ -27,6 +27,7 @@ NEUTRAL = (
     "sweep_metric",
     "logger",
     "open",
+    "threads",
     "trust",
     "callback.page",
     "callback.progress",

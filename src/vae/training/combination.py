@@ -14,7 +14,7 @@ from vae.prior.prior import Prior
 
 
 def check_combination(model: LatentModel, objective: Objective, values: str) -> None:
-    """Refuse what cannot work together.
+    """Refuse what cannot work together, and let the objective choose what was left open.
 
     Args:
         model: the model.
@@ -108,5 +108,6 @@ def _try(model: LatentModel, objective: Objective) -> None:
         p = model.prior(lambda images: model.posterior(features.expand(len(images), -1)))
         if model.prior.over_codes:
             p = OfCodes(p, model.posterior, model.latent_size)
+        objective.settle(q, p)
         z = model.draw(q, model.noise(objective.draws, 1))
         objective(Terms(torch.zeros(z.shape[:2]), z, q, p), 0)
