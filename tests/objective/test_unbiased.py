@@ -1,11 +1,11 @@
-"""Gradients `stl` and `dreg` have the mean of the standard one, for every posterior and prior."""
+"""The standard gradient is the loss's, and `stl` and `dreg` have its mean, for every posterior and prior."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from drawn import loss_of
-from training.test_combination import CODED, OVER_CODES, build, names
+from training.test_combination import CODED, OBJECTIVES, OVER_CODES, build, names
 from vae.model import LatentModel
 from vae.objective.iwae import IWAE
 
@@ -43,6 +43,28 @@ def test_gradients_have_the_mean_of_the_standard_one(posterior: str, prior: str)
         stderr = ((standard.var(0) + other.var(0)) / DRAWS).sqrt()
         size = standard.mean(0).abs().max()
         assert ((standard.mean(0) - other.mean(0)).abs() <= 5.5 * stderr + 1e-4 * size).all(), style
+
+
+@pytest.mark.parametrize("likelihood", names("likelihood"))
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if "stl" not in name and "dreg" not in name])
+def test_the_standard_gradient_is_that_of_the_loss(objective: str, likelihood: str, float64: None) -> None:
+    """Along a direction of all weights, against a difference of the loss from the same noise."""
+    model, weighed = build("diagonal_gaussian", "standard_normal", likelihood), OBJECTIVES[objective]()
+    x, noise = torch.rand(4, 1, 4, 4).round(), model.noise(weighed.draws, 4)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    along = [torch.randn_like(p) for p in weights]
+
+    def loss() -> Tensor:
+        return weighed(model.terms(x, model.encode(x), noise), 0)
+
+    gradient = torch.autograd.grad(loss(), weights, allow_unused=True)
+    slope = sum((g * a).sum() for g, a in zip(gradient, along, strict=True) if g is not None)
+    with torch.no_grad():
+        torch._foreach_add_(weights, along, alpha=1e-6)
+        after = loss()
+        torch._foreach_add_(weights, along, alpha=-2e-6)
+        before = loss()
+    assert float(slope) == pytest.approx(float((after - before) / 2e-6), rel=1e-5, abs=1e-5)
 
 
 def test_the_encoder_may_be_frozen() -> None:
