@@ -69,12 +69,16 @@ def train(config: "DictConfig") -> float | None:
             if not is_child():
                 print(begun.describe())
             return run.metrics().get(config.sweep_metric)
-        if not is_child() and typed is None:
+
+        def note_command() -> None:
             run.write_config(config)
             if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
                 remember_folders(folders := typed_folders())
                 flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
                 run.write_arguments([*flags, *HydraConfig.get().overrides.task])
+
+        if not is_child() and typed is None and not begun.replaces:
+            note_command()
         if config.data.batch_size == "auto":
             config.data.batch_size = largest_batch_size(config)
         seed_everything(config.seed, verbose=False)
@@ -93,6 +97,8 @@ def train(config: "DictConfig") -> float | None:
         checkpoint = begun.checkpoint
         if not is_child():
             checkpoint = begun.take_up()
+            if begun.replaces:
+                note_command()
             # With the batch size that was found, and the form of the KL term.
             run.write_config(config)
             tell_further_ranks(run.path)

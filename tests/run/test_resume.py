@@ -367,3 +367,35 @@ def test_no_checkpoint_from_within_an_epoch_is_what_a_run_is_resumed_from(option
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith(f"error: callback.last.{option}: must be null")
     assert ended.stderr.count("\n") == 1
+
+
+# A folder that holds a run already.
+
+
+def test_a_run_is_replaced_only_where_the_user_says_so_and_the_new_one_can_begin(tmp_path: Path) -> None:
+    run = begin(tmp_path / "run", "trainer.max_epochs=1")
+    (run / "notes.txt").write_text("the user's own")
+    (run / "evaluation.json").write_text("{}")
+    before = contents(run)
+    again = (*TINY, f"hydra.run.dir='{run}'", "trainer.max_epochs=2")
+    refused = train(tmp_path, *again)
+    assert refused.returncode == 1
+    assert f"holds a run already; resume={run} goes on with it, and overwrite=true deletes it" in refused.stderr
+    # The mistake is found by the model, after all that only composes.
+    assert train(tmp_path, *again, "overwrite=true", "posterior=delta").returncode == 1
+    assert contents(run) == before
+
+    assert train(tmp_path, *again, "overwrite=true").returncode == 0
+    after = contents(run)
+    assert after.keys() - {"checkpoints/previous.ckpt"} == before.keys() - {"evaluation.json"}
+    assert after["notes.txt"] == before["notes.txt"]
+    assert metrics_of(run)["epochs"] == 2
+    assert b"overwrite=true" in after[".hydra/overrides.yaml"]
+    # It goes on like any other, and is not deleted then.
+    assert metrics_of(resume(run, "trainer.max_epochs=3"))["epochs"] == 3
+
+
+def test_a_sweep_is_not_replaced(tmp_path: Path) -> None:
+    ended = train(tmp_path, "-m", "latent_size=2,3", "overwrite=true", "hydra.sweep.dir=sweep")
+    assert ended.returncode == 1
+    assert "error: overwrite=true: is for a single run" in ended.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,13 @@ from vae.run.saved_config import LARGEST, check_config, check_plain, read_number
 
 MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
 """The keys of a config that a model is made from; `data` says how large its images are, and how bytes become x."""
+
+LEFT = (
+    # First what says that the run is complete.
+    *("metrics.json", "checkpoints", "metrics.csv", "run.html", "evaluation*.json", "evaluation*.html"),
+    *("images", "samples", "wandb", ".hydra/overrides.yaml", ".hydra/*.json"),
+)
+"""What a run leaves in its directory, and the commands that measure and show it, apart from its config."""
 
 
 class RunDirectory:
@@ -134,6 +142,15 @@ class RunDirectory:
             sign(file)
             remove_partials(self.path)
             yield
+
+    def clear(self) -> None:
+        """Delete what another run has left here, apart from its config, and nothing that no run writes."""
+        for name in LEFT:
+            for path in self.path.glob(name):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def write_config(self, config: DictConfig) -> None:
         """Save a config with every interpolation resolved, so that it means the same on any day and machine."""

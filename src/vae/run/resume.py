@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae.checks import ConfigError, check_int
+from vae.checks import ConfigError, check_bool, check_int
 from vae.internals import epochs_in_checkpoint, seconds_in_checkpoint
 from vae.run.checkpoint import newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
@@ -35,6 +35,7 @@ RULES: dict[str, str | None] = {
     "on_nan_limit": None,
     "sweep_metric": None,
     "resume": None,
+    "overwrite": "a run that goes on is not replaced",
     "trust": None,
     "open": None,
     "paths": None,
@@ -256,15 +257,20 @@ class Continuation:
 
     Raises:
         ConfigError: what was typed cannot change, or has no effect; every checkpoint is damaged; or there is a run
-            where another is to begin.
+            where another is to begin, which `overwrite` does not allow to be deleted.
     """
 
     def __init__(
         self, run: RunDirectory, config: DictConfig, saved: DictConfig | None = None, is_first: bool = True
     ):
         there = run.metrics_file.exists() or any((run.path / "checkpoints").glob("*.ckpt"))
-        if there and is_first and not config.resume:
-            raise ConfigError(f"hydra.run.dir={run.path}: holds a run already; resume={run.path} goes on with it")
+        self.replaces = there and is_first and not config.resume
+        if self.replaces and not check_bool("overwrite", config.overwrite):
+            raise ConfigError(
+                f"hydra.run.dir={run.path}: holds a run already; resume={run.path} goes on with it, and"
+                " overwrite=true deletes it"
+            )
+        there = there and not self.replaces
         self.run, self.trainer = run, config.trainer
         self.checkpoint = run.last_checkpoint() if there else None
         self.done = progress(self.checkpoint) if self.checkpoint else NOTHING
@@ -296,9 +302,13 @@ class Continuation:
     def take_up(self) -> Path | None:
         """Record what changes, and where training goes on take away what says that the run is complete.
 
+        A run that is replaced is deleted here, once all that may be wrong with the new one has been found.
+
         Returns:
             The checkpoint to go on from; None to begin anew.
         """
+        if self.replaces:
+            self.run.clear()
         checkpoint, step = self.checkpoint, self.done.steps
         if not is_over(self.done, self.trainer):
             self.run.metrics_file.unlink(missing_ok=True)

@@ -78,6 +78,8 @@ class Sweep(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what the arguments ask for, and leave with status 1 if a job failed."""
+        if self.config.overwrite:
+            raise ConfigError("overwrite=true: is for a single run; a sweep goes on with what its folder holds")
         params = [f"{key}={value}" for key, value in self.params.items()]
         parsed = OverridesParser.create(self.hydra_context.config_loader).parse_overrides([*params, *arguments])
         plan = self.read(parsed, {*self.params, *self.directory.axes()})
