@@ -1,9 +1,11 @@
 """What is said of the latents: against closed forms, integrals on a grid, and models built for it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from linear_gaussian import SHAPE, linear_model
@@ -12,7 +14,7 @@ from vae.bound.importance import LogMarginal
 from vae.metric.active_units import ActiveUnits, collapse_warning
 from vae.metric.aggregate_posterior import AggregatePosterior
 from vae.metric.bound import Bound
-from vae.metric.nll import NLL, quick_k
+from vae.metric.nll import NLL, planned_images, quick_k
 from vae.metric.probe import Probe
 from vae.metric.rate_per_latent import RatePerLatent, mean_rates
 from vae.model import LatentModel
@@ -172,6 +174,21 @@ def test_the_rate_of_each_latent_where_there_is_no_closed_form_is_that_of_its_mo
 def test_the_quick_nll_costs_a_fifth_of_the_training_at_most(trained: int, tested: int, k: int) -> None:
     assert quick_k(trained, tested) == k
     assert k == 1 or tested * k <= 3 * trained / 5
+
+
+@pytest.mark.parametrize(
+    ("trainer", "seen"),
+    [
+        ({"max_epochs": 3}, 3 * 600),  # the last 11 images of an epoch make no batch
+        ({"max_epochs": 3, "max_steps": 4}, 4 * 200),
+        ({"max_epochs": -1, "max_steps": 4}, 4 * 200),
+        ({"max_epochs": 3, "limit_train_batches": 2}, 3 * 400),
+        ({"max_epochs": -1, "max_time": "00:00:10:00"}, None),
+    ],
+)
+def test_the_draws_are_chosen_by_the_plan_and_not_by_the_clock(trainer: dict[str, Any], seen: int | None) -> None:
+    planned = Trainer(**trainer, accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert planned_images(planned, images=611, batch_size=200) == seen
 
 
 def test_a_metric_whose_draws_are_chosen_late_estimates_as_one_that_knew_them() -> None:

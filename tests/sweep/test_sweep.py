@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import TRAIN, metrics_of, run_train, user_environment
+from commands import TRAIN, call_command, metrics_of, run_train, user_environment
 from sweep.small_sweep import GRID, NAMES, SMALL, folders_of, summary_of
 
 
@@ -83,6 +83,15 @@ def test_a_value_typed_otherwise_is_the_job_that_is_there(sweep: tuple[Path, str
     otherwise = run_train(f"resume={sweep[0]}", "likelihood.sigma=3e-1,1.0", "latent_size=3", "sweep.dry_run=true")
     assert "2 jobs" in otherwise.stdout
     assert "2 done" in otherwise.stdout
+
+
+def test_jobs_of_other_lengths_have_an_nll_from_as_many_draws(tmp_path: Path) -> None:
+    small = [each for each in SMALL if not each.startswith(("metric.", "trainer.max_epochs"))]
+    lengths = ["-m", "trainer.max_epochs=1,3", "callback=none", "hydra.sweep.dir=sweep"]
+    done = call_command("vae.train", *small, *lengths, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = [tmp_path / "sweep" / f"trainer.max_epochs={epochs}" for epochs in (1, 3)]
+    assert [metrics_of(run)["test/nll_k"] for run in runs] == [10, 10]
 
 
 def test_listed_jobs_are_no_grid(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from math import prod
 
 import torch
+from lightning import Trainer
 from torch import Tensor
 
 from vae.bound.importance import PROPOSALS, remaining_bias, stages
@@ -15,8 +16,8 @@ from vae.metric.per_image import PerImage, standard_error
 from vae.progress import task
 from vae.random import draw_key, set_draws
 
-MOST = 100
-"""Draws that `k=auto` takes at most."""
+MOST, FIXED = 100, 10
+"""Draws that `k=auto` takes at most, and where nothing but a clock says how long the training is."""
 POOR = 0.1
 """An image counts as poorly estimated where its ESS is below this part of the median ESS."""
 
@@ -40,7 +41,8 @@ class NLL(PerImage):
 
     Args:
         sizes: of the model.
-        k: draws of z for each image, or `auto` for as many as cost a fifth of the training at most, see `quick_k`.
+        k: draws of z for each image, or `auto` for as many as cost a fifth of the planned training at most, see
+            `quick_k`.
         chunk: draws that are decoded at a time, or `auto` for what fits in little memory.
         proposal: where they come from, `posterior` or `defensive`: see `vae.bound.importance.Defensive`.
     """
@@ -63,11 +65,10 @@ class NLL(PerImage):
         self.reset()
 
     def take_data(self, data: ImageDataModule) -> None:
-        """With `k=auto`, choose k by how long the model was trained."""
+        """With `k=auto`, choose k by how long the model was to be trained."""
         if self.chooses and data.trainer is not None and data.trainer.global_step:
-            steps = data.trainer.global_step * data.trainer.accumulate_grad_batches
-            trained = steps * min(data.batch_size, len(data.subsets["train"]))
-            self._draw(quick_k(trained, len(data.subsets[data.tested_split])))
+            planned = planned_images(data.trainer, len(data.subsets["train"]), data.batch_size)
+            self._draw(FIXED if planned is None else quick_k(planned, len(data.subsets[data.tested_split])))
 
     def update(self, batch: EvaluatedBatch) -> None:
         """Add one batch."""
@@ -106,15 +107,28 @@ class NLL(PerImage):
         return values | {f"nll_at_{k}": at_k.mean() for k, at_k in pairs}
 
 
+def planned_images(trainer: Trainer, images: int, batch_size: int) -> int | None:
+    """Return how many images a whole training sees, each as often as it is seen; None if only time limits it.
+
+    It is the plan and not what became of it, so that early stopping changes no k.
+    """
+    per_epoch, limit = max(images // batch_size, 1), trainer.limit_train_batches
+    per_epoch = min(per_epoch, limit) if isinstance(limit, int) else int(per_epoch * (limit or 1))
+    lengths = [trainer.max_epochs * per_epoch] if (trainer.max_epochs or -1) > 0 else []
+    if trainer.max_steps > 0:
+        lengths.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    return min(lengths) * min(batch_size, images) if lengths else None
+
+
 def quick_k(trained: int, tested: int) -> int:
     """The largest of 1, 2, 5, 10, 20, 50 and 100 draws that take a fifth of the training's arithmetic at most.
 
     A training step costs three times its forward pass, and a draw no more than a forward pass. So the number
     follows from sizes alone, is the same for all models that are trained equally long on the same images, whatever
-    the machine, and stands beside the estimate as `nll_k`.
+    the machine, and stands beside the estimate as `nll_k`. Where a sweep varies how long, its jobs take `FIXED`.
 
     Args:
-        trained: images that the training has seen, each as often as it was seen.
+        trained: images that the training sees, each as often as it is seen.
         tested: images whose likelihood is estimated.
     """
     allowed = 3 * trained / 5 / max(tested, 1)

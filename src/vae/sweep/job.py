@@ -26,6 +26,9 @@ Task = Callable[[DictConfig], float | None]
 ENDS_WITH_THE_SWEEP = ("joblib", "submitit_local")
 """Launchers whose processes would go on, with nobody to take what they find, when the sweep's was killed."""
 
+OF_THE_LENGTH = ("trainer.max_", "trainer.limit_", "trainer.accumulate", "data", "budget", "suits", "experiment")
+"""How the keys begin that say how long a training is, for how many images."""
+
 
 class JobError(Exception):
     """A job failed, and its job.json says why. Unlike most exceptions it survives being sent between processes."""
@@ -170,12 +173,18 @@ class Attempt:
 
     def prepare(self) -> None:
         """Adapt the config: go on from the job's checkpoint, its place in W&B, its GPUs, its pruning."""
+        from vae.metric.nll import FIXED  # here, as it needs torch
+
         config, name = self.config, self.job.name
         sweep = SweepDirectory(self.job.path.parent)
         manifest = sweep.manifest()
         config.resume = str(self.job.path)
         # No browser for every job.
         config.open = False
+        lengths_vary = any(axis.lstrip("+").startswith(OF_THE_LENGTH) for axis in manifest["axes"])
+        if lengths_vary and OmegaConf.select(config, "metric.test.nll.k") == "auto":
+            # Numbers that are to be compared are from as many draws, whatever each job's length would allow.
+            config.metric.test.nll.k = FIXED
         if self.launcher == "joblib":
             claim_gpus(config, sweep.path)
         if manifest.get("pruning"):

@@ -318,8 +318,8 @@ def _check_checkpoints(config: DictConfig) -> None:
         interval = OmegaConf.select(config, f"callback.last.{key}")
         if interval:
             raise ConfigError(
-                f"callback.last.{key}={interval}: must be null, as a run is resumed exactly from the end of an epoch"
-                " only; a callback of another name and filename may save within epochs"
+                f"callback.last.{key}={interval}: must be null, as a run is resumed exactly from the end of an"
+                " epoch only; a callback of another name and filename may save within epochs"
             )
 
 
