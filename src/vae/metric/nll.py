@@ -114,7 +114,8 @@ def planned_images(trainer: Trainer, images: int, batch_size: int) -> int | None
     """
     per_epoch, limit = max(images // batch_size, 1), trainer.limit_train_batches
     per_epoch = min(per_epoch, limit) if isinstance(limit, int) else int(per_epoch * (limit or 1))
-    lengths = [trainer.max_epochs * per_epoch] if (trainer.max_epochs or -1) > 0 else []
+    epochs = trainer.max_epochs or -1
+    lengths = [epochs * per_epoch] if epochs > 0 else []
     if trainer.max_steps > 0:
         lengths.append(trainer.max_steps * trainer.accumulate_grad_batches)
     return min(lengths) * min(batch_size, images) if lengths else None
