@@ -20,11 +20,13 @@ CONFIGS = {
     "vae.baselines": "baselines",
 }
 
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
 
 def documented_commands() -> list[str]:
     """All that begin with python, in code blocks and between backquotes."""
     found = []
-    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
+    for page in PAGES:
         text = page.read_text().replace("\\\n", " ")
         commands = re.findall(
             r"(?:^|`)(?:[A-Z_]+=\S+ )*python (?:-m )?((?:train\.py|vae\.\w+)\b[^`\n]*)", text, re.MULTILINE
@@ -53,6 +55,30 @@ def test_a_documented_command_composes(documented: str) -> None:
             first.append(override.input_line)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose(CONFIGS[program], [line for line in first if line is not None])
+
+
+GLOBS = "[]*?"
+"""What zsh, the shell of macOS, takes for a pattern of file names, and refuses the command where there is none."""
+
+
+def bare(command: str) -> str:
+    """A command without what is in quotes, and without the comment behind it."""
+    return re.sub(r"\s#\s.*", "", re.sub(r"'[^']*'|\"[^\"]*\"", "", command))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_shell_would_expand_is_in_quotes(page: Path) -> None:
+    text = page.read_text().replace("\\\n", " ")
+    blocks = re.findall(r"^```(?:bash|sh|)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+    commands = [line for line in lines if re.match(r"(?:[A-Z_]+=\S+ )*(?:python|pip|make|uvx|pipx|vae-\w+)\b", line)]
+    assert [command for command in commands if any(c in bare(command) for c in GLOBS)] == []
+
+
+def test_the_check_of_quotes_can_fail() -> None:
+    assert "[" in bare("python train.py network.hidden_sizes=[64] # [a comment]")
+    assert "[" not in bare("python train.py 'network.hidden_sizes=[64]' # [a comment]")
 
 
 def test_there_are_documented_commands() -> None:

@@ -20,7 +20,7 @@ def sample(config: "DictConfig") -> None:
 
 def main() -> None:
     """Run the command. Paths on its command line need no extra quotes for Hydra."""
-    sys.argv = quote_argument(quote_argument(sys.argv, "run"), "images")
+    sys.argv = quote_argument(quote_argument(sys.argv, "run"), "images", lists=True)
     sample()
 
 

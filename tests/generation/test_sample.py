@@ -96,6 +96,9 @@ def test_files_are_reconstructed(run: Path, tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     files = draw(run, f"images={tmp_path}/*.png", "picture=[reconstructions,interpolation]", "animation=null")
     assert [file.stem for file in files] == ["reconstructions", "interpolation"]
+    listed = f"images=[{tmp_path}/1.png,{tmp_path}/0.png]"
+    files = draw(run, listed, "picture=interpolation", "interpolation=spherical", "animation=gif")
+    assert [file.name for file in files] == ["interpolation.png", "interpolation.gif"]
 
 
 def test_each_pixel_is_a_crisp_square(tmp_path: Path) -> None:

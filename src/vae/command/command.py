@@ -184,15 +184,26 @@ def how_to_go_on(config: DictConfig) -> str:
     return f"{TRAIN} {shlex.quote(f'resume={run}')} goes on" if saved else "nothing was saved"
 
 
-def quote_argument(argv: list[str], key: str) -> list[str]:
-    """Put the value of `key=value` in quotes, so that Hydra takes any path, with commas or = in it, as it is."""
+def quote_argument(argv: list[str], key: str, lists: bool = False) -> list[str]:
+    """Put the value of `key=value` in quotes, so that Hydra takes any path, with commas or = in it, as it is.
+
+    Args:
+        argv: the command line.
+        key: the key.
+        lists: whether `key=[a,b]`, where no file has that name, is a list, each of whose values is put in quotes.
+    """
     start = f"{key}="
-    return [
-        override(key, a.removeprefix(start))
-        if a.startswith(start) and a[len(start) :][:1] not in ("'", '"')
-        else a
-        for a in argv
-    ]
+
+    def quoted(argument: str) -> str:
+        value = argument.removeprefix(start)
+        if value == argument or value[:1] in ("'", '"'):
+            return argument
+        if lists and value.startswith("[") and value.endswith("]") and not os.path.exists(value):
+            paths = (override("", path.strip(" '\"")).removeprefix("=") for path in value[1:-1].split(","))
+            return f"{start}[{','.join(paths)}]"
+        return override(key, value)
+
+    return [quoted(argument) for argument in argv]
 
 
 def one_word_flags(arguments: Sequence[str]) -> list[str]:
