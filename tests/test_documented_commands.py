@@ -72,7 +72,8 @@ def test_what_a_shell_would_expand_is_in_quotes(page: Path) -> None:
     blocks = re.findall(r"^```(?:bash|sh|)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     lines += [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
-    commands = [line for line in lines if re.match(r"(?:[A-Z_]+=\S+ )*(?:python|pip|make|uvx|pipx|vae-\w+)\b", line)]
+    program = r"(?:[A-Z_]+=\S+ )*(?:python|pip|make|uvx|pipx|vae-\w+)\b"
+    commands = [line for line in lines if re.match(program, line)]
     assert [command for command in commands if any(c in bare(command) for c in GLOBS)] == []
 
 
