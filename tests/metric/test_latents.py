@@ -78,7 +78,8 @@ def test_mutual_information_and_marginal_kl_equal_integrals_on_a_grid(float64: N
     )
     assert values["mutual_information_exact"] == (exact_below > 0)
     assert values["marginal_kl"] == pytest.approx(divergence, abs=4 * float(values["marginal_kl_stderr"]))
-    assert values["mutual_information"] == pytest.approx(information, abs=0.06)
+    error = 4 * float(values["mutual_information_stderr"]) if exact_below else 0.06  # the estimate is biased
+    assert values["mutual_information"] == pytest.approx(information, abs=error)
 
 
 def test_the_two_parts_add_up_to_the_sampled_rate(float64: None) -> None:
