@@ -29,6 +29,7 @@ def torchrun(*arguments: str, folder: Path, processes: int = 2) -> subprocess.Co
     )
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_agree_on_a_directory(tmp_path: Path) -> None:
     done = torchrun(*SHORT, *TWO_RANKS, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

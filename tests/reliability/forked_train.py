@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,17 @@ def start(
 
 def call_train(argv: list[str]) -> None:
     """What `python train.py` does."""
-    from vae.train import main
+    call_main("vae.train", argv)
 
+
+def call_main(module: str, argv: list[str]) -> None:
+    """What a command does that is a module's `main`: `python -m module`, or a program that calls it."""
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
-    sys.modules["__main__"].__spec__ = None
+    # Further ranks are started in the same way.
+    sys.modules["__main__"].__spec__ = None if argv[0] == TRAIN else find_spec(module)
     sys.argv = argv
-    main()
+    importlib.import_module(module).main()
 
 
 def fork_ranks() -> None:

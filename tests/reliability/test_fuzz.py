@@ -17,13 +17,13 @@ def test_damaged_files_give_the_right_data_or_one_line(name: str, tmp_path: Path
 
 
 def test_a_command_line_runs_or_is_refused_in_one_line(tmp_path: Path) -> None:
-    arguments = ["-m", "reliability.fuzz_config", "examples=15", "seed=3", f"folder={tmp_path}"]
+    arguments = ["-m", "reliability.fuzz_config", "examples=8", "seed=3", f"folder={tmp_path}"]
     done = run_command(*arguments, folder=REPOSITORY / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("; 0 wrong")
 
 
 def test_a_strangers_run_or_sweep_has_no_effect() -> None:
-    done = run_command("-m", "reliability.fuzz_strangers", "mutants=60", "seed=7", folder=REPOSITORY / "tests")
+    done = run_command("-m", "reliability.fuzz_strangers", "mutants=25", "seed=7", folder=REPOSITORY / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("; 0 with an effect")

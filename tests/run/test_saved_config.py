@@ -328,13 +328,10 @@ def test_read_plain_reads_what_write_config_wrote(run: RunDirectory) -> None:
     assert read_plain(run.config_file) == OmegaConf.to_container(OmegaConf.load(run.config_file))
 
 
-def test_what_wandb_leaves_in_a_run_is_no_link_to_be_afraid_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_wandb_leaves_in_a_run_is_no_link_to_be_afraid_of(tmp_path: Path) -> None:
     import wandb
 
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    with wandb.init(project="x", dir=tmp_path, settings=wandb.Settings(silent=True)) as run:
+    with wandb.init(project="x", dir=tmp_path, mode="offline", settings=wandb.Settings(silent=True)) as run:
         run.log({"a": 1})
     assert any(path.is_symlink() for path in (tmp_path / "wandb").rglob("*"))
     check_folder(tmp_path)

@@ -57,6 +57,7 @@ def test_every_launcher_gives_the_same_summary_and_runs_in_wandb(
     check_wandb(path)
 
 
+@pytest.mark.slow
 def test_members_of_a_stack_have_a_run_each_in_wandb(tmp_path: Path) -> None:
     path = tmp_path / "stacked"
     stacked = ["hydra/launcher=stacked", "hydra.launcher.processes=1"]

@@ -13,10 +13,7 @@ from sweep.small_sweep import PROBED, folders_of, installed
 
 SHORT = [*QUICK[:-1], "logger=csv", "trainer.max_epochs=1", *TWO_RANKS]
 OF_A_RANK = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-LAUNCHERS = [
-    "basic",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("joblib", "ray", "submitit_local")),
-]
+LAUNCHERS = ["basic", "joblib", "ray", "submitit_local"]
 
 
 def check_ranks(records: Path, sweep: Path, jobs: int) -> None:
@@ -42,6 +39,7 @@ def check_ranks(records: Path, sweep: Path, jobs: int) -> None:
     assert {entry.name for entry in sweep.parent.iterdir()} == {sweep.name, records.name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_jobs_of_two_ranks(launcher: str, tmp_path: Path) -> None:
     if not installed(launcher):

@@ -68,6 +68,7 @@ def test_more_codes_than_training_images_are_one_line(composed: Composed, tmp_pa
         fitted(composed, tmp_path, 1, *VQ, "posterior.codes=2000")
 
 
+@pytest.mark.slow
 def test_two_ranks_make_the_codebook_that_one_makes(tmp_path: Path) -> None:
     """To rounding, as the sums of two halves are those of the whole; and the run can be loaded."""
     common = [
