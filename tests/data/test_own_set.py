@@ -13,8 +13,7 @@ def test_the_documented_example_works() -> None:
     code = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.S)
     assert code is not None
     names: dict[str, Any] = {}
-    header = "import torch\nfrom collections.abc import Mapping\nfrom vae.data import ImageDataModule, ImageSet\n"
-    exec(header + code[1], names)
+    exec(code[1], names)
     data = names["Squares"](batch_size=64, val_size=100)
     assert isinstance(data, ImageDataModule)
     data.setup()
