@@ -133,6 +133,12 @@ def test_a_collapse_is_said_in_the_verdict_and_in_the_closing_lines(run: RunDire
     [collapse] = verdict(run, run.config(), {}, metrics)
     assert collapse.kind == "warning"
     assert "a σ that fits" in collapse.text
+    assert str(collapse.command).startswith("python train.py latent_size=2 ")
+    assert str(collapse.command).endswith(" -m likelihood.sigma=0.5,0.3,0.15,0.1")
+    config = OmegaConf.merge(run.config(), {"likelihood": {"sigma": None}})
+    assert isinstance(config, DictConfig)
+    [collapse] = verdict(run, config, {}, metrics)
+    assert str(collapse.command).endswith(" posterior.init_sigma=0.05")
     lines = closing_lines(run, metrics, 9.0).splitlines()
     assert any(line.startswith("  warning   posterior collapse: 0 active units") for line in lines)
 

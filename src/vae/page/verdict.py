@@ -17,6 +17,12 @@ from vae.run.directory import RunDirectory
 FEWEST = 5
 """Validations from which on a curve is said to rise or fall."""
 
+CURES = (
+    ("likelihood.sigma", ("-m", "likelihood.sigma=0.5,0.3,0.15,0.1")),
+    ("posterior.init_sigma", ("posterior.init_sigma=0.05",)),
+)
+"""What to try against a collapse, by the key that the run must have: docs/theory.md and docs/starts.md."""
+
 
 class Remark(NamedTuple):
     """Something to know about a run: `good`, a `note` or a `warning`, and the command that comes next, if any."""
@@ -37,7 +43,7 @@ def verdict(
         curves: its curves so far.
         metrics: its final numbers; empty while it trains.
     """
-    found = [*_collapse(curves, metrics), *_course(run, config, curves)]
+    found = [*_collapse(run, config, curves, metrics), *_course(run, config, curves)]
     found += _point(config)
     if metrics:
         found += _next(run, metrics, collapsed=any("collapse" in remark.text for remark in found))
@@ -88,14 +94,19 @@ def closing_lines(run: RunDirectory, metrics: Mapping[str, float], seconds: floa
     return "\n".join([*lines, f"  next      python -m vae.evaluate run={path_argument(run.path)}"])
 
 
-def _collapse(curves: Mapping[str, Curve], metrics: Mapping[str, float | None]) -> Iterator[Remark]:
+def _collapse(
+    run: RunDirectory, config: DictConfig, curves: Mapping[str, Curve], metrics: Mapping[str, float | None]
+) -> Iterator[Remark]:
     def last(name: str) -> float | None:
         curve = curves.get(f"val/{name}")
         return curve.values[-1] if curve else None
 
+    def has(key: str) -> bool:
+        return OmegaConf.select(config, key) is not None
+
     numbers = [metrics.get(f"test/{name}", last(name)) for name in ("active_units", "rate")]
     if (warning := collapse_warning(*numbers)) is not None:
-        yield Remark("warning", warning, f"{TRAIN} -m likelihood.sigma=0.5,0.3,0.15,0.1")
+        yield Remark("warning", warning, next((command_of(run, *more) for key, more in CURES if has(key)), None))
 
 
 def _course(run: RunDirectory, config: DictConfig, curves: Mapping[str, Curve]) -> Iterator[Remark]:
