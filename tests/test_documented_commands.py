@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from commands import REPOSITORY
+from commands import REPOSITORY, call_command, train_quickly
 from vae.paths import CONF
 
 CONFIGS = {
@@ -55,6 +57,40 @@ def test_a_documented_command_composes(documented: str) -> None:
             first.append(override.input_line)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose(CONFIGS[program], [line for line in first if line is not None])
+
+
+ELSEWHERE = ("attribute=", "data=", "trainer.devices", "trust=")
+"""In commands that need other images, several processes or a package of one's own: other tests type them."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run below runs/, and with images of the size of its."""
+    folder = tmp_path_factory.mktemp("typed")
+    train_quickly(folder / "runs" / "digits" / "first", "latent_size=2")
+    (folder / "mine").mkdir()
+    for number, name in enumerate(("a.png", "b.png", "mine/c.png")):
+        Image.fromarray((load_digits().images[number] * 15.9).astype("uint8")).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [
+        line
+        for line in sorted(set(documented_commands()))
+        if re.search(r": vae\.(sample|evaluate) run=", line) and not any(part in line for part in ELSEWHERE)
+    ],
+)
+def test_a_documented_command_runs_as_it_is_typed(documented: str, folder: Path) -> None:
+    program, *arguments = shlex.split(documented.partition(": ")[2], comments=True)
+    typed = [re.sub(r"^run=.*", "run=last", argument) for argument in arguments]
+    cheap = ["k=5", "metric=default"] if program == "vae.evaluate" else ["steps=3"]
+    done = call_command(program, *typed, *cheap, folder=folder)
+    assert done.returncode == 0, done.stderr
+    files = [line for line in done.stdout.splitlines() if line.startswith("runs/")]
+    assert files
+    assert all((folder / file).exists() for file in files)
 
 
 GLOBS = "[]*?"
