@@ -18,6 +18,8 @@ SECONDS = 4.0
 
 Even on a busy machine, the pause between two lines is then below five seconds.
 """
+FIRST = 1.0
+"""The seconds until the first of these lines."""
 WIDTH = 24
 """The number of characters of the bar."""
 OFF = "VAE_PROGRESS"
@@ -104,6 +106,17 @@ def say(line: str) -> None:
         _display.say(line)
 
 
+def now() -> str | None:
+    """Return the line that is shown at present, if there is one in this process."""
+    display = _display
+    return display.line().strip() if display is not None else None
+
+
+def is_on() -> bool:
+    """Return whether progress is to be shown."""
+    return os.environ.get(OFF) != "off"
+
+
 @contextmanager
 def shown(out: Any = None) -> Iterator[None]:
     """Show the progress of the tasks inside the block.
@@ -112,7 +125,7 @@ def shown(out: Any = None) -> Iterator[None]:
         out: the stream for lines if there is no terminal; stderr if not given.
     """
     global _display
-    if _display is not None or os.environ.get(OFF) == "off":
+    if _display is not None or not is_on():
         yield
         return
     before, _display = list(_tasks), Display(out or sys.stderr)
@@ -170,8 +183,11 @@ class Display:
             self._thread.join()
 
     def _print_lines(self) -> None:
-        while not self._stop.wait(self.seconds):
+        # The first comes at once: the libraries may already have taken seconds before this.
+        wait = min(FIRST, self.seconds)
+        while not self._stop.wait(wait):
             self.say(self.line())
+            wait = self.seconds
 
     def say(self, line: str) -> None:
         """Print a line that stays."""

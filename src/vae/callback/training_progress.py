@@ -102,6 +102,10 @@ class TrainingProgress(Callback):
         latest: dict[str, float] = module.latest  # type: ignore[assignment]
         names = {"elbo": "train/elbo", "rate": "train/rate", "distortion": "train/distortion"}
         names |= {self.monitor: self.monitor}
-        found = [f"{short} {latest[name]:.2f}" for short, name in names.items() if name in latest]
+        # An autoencoder has no bound: its rate is infinite.
+        finite = {
+            short: latest[name] for short, name in names.items() if math.isfinite(latest.get(name, math.nan))
+        }
+        found = [f"{short} {value:.2f}" for short, value in finite.items()]
         best = [f"best {self._best[0]:.2f} (epoch {self._best[1]})"] if self._best else []
         return " ".join([*found, *best])

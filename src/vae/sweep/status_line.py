@@ -1,5 +1,6 @@
 """The live line of a sweep."""
 
+import shutil
 import sys
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TextIO
 
+from vae import progress
 from vae.metric.definition import Scored
 from vae.progress import duration
 from vae.sweep.comparable import may_differ, scored_by
@@ -18,8 +20,9 @@ from vae.sweep.plan import Job
 class StatusLine:
     """Jobs done, running and failed, the best so far, and the time left; read from the jobs' own files.
 
-    So it is the same for every launcher, on this machine or others. On a terminal it is one line that
-    changes; elsewhere a new line each time that a job has ended.
+    So it is the same for every launcher, on this machine or others. What the present job is doing is added
+    where it is in this process. On a terminal it is one line that changes; elsewhere a new line each time that a job has
+    ended, and after a few seconds without one.
 
     Args:
         directory: the sweep's.
@@ -35,7 +38,7 @@ class StatusLine:
         self._best: tuple[float, str] | None = None
         # Where they are several there is no best: their bounds do not compare.
         self._kinds: set[Scored | None] = set()
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -77,10 +80,12 @@ class StatusLine:
                 self._states[name] = now
                 self._note_best(name, now)
         ended = sum(state in ENDED for state in self._states.values())
+        due = progress.is_on() and time.monotonic() - self._said > progress.SECONDS - self.seconds
         if self._out.isatty():
-            self._out.write(f"\r\033[K{self.line()}")
-        elif ended > self._printed:
+            self._out.write(f"\r\033[K{self.line()[: shutil.get_terminal_size().columns - 1]}")
+        elif ended > self._printed or (due and not self._stop.is_set()):
             self._out.write(self.line() + "\n")
+            self._said = time.monotonic()
         self._printed = ended
         self._out.flush()
 
@@ -102,7 +107,9 @@ class StatusLine:
         parts += [f"{counts[state]} {state}" for state in ("running", "failed", "pruned") if counts[state]]
         if self._best and len(self._kinds) < 2:
             parts.append(f"best {self.metric} {self._best[0]:.4g} ({self._best[1]})")
-        return ", ".join([*parts, f"{duration(left)} left"])
+        times = f"{duration(elapsed)}, {duration(left)} left" if since else duration(elapsed)
+        now = progress.now()
+        return f"{', '.join(parts)} ({times})" + (f"; now {now}" if now else "")
 
 
 def counted(states: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from vae.checks import ConfigError
 from vae.command.distributed import started
 from vae.command.interruption import Interrupted
 from vae.command.override import override
+from vae.progress import shown, task
 from vae.run.saved_config import CONFIG_DIR
 from vae.run.trust import remember_folders, typed_folders
 from vae.sweep.directory import SweepDirectory
@@ -198,7 +199,8 @@ class Sweep(Sweeper):
         from vae.sweep.report.write import write_report
         from vae.sweep.results import closing_lines
 
-        write_report(self.directory.path)
+        with shown(sys.stdout), task("writing the report"):
+            write_report(self.directory.path)
         lines, complete = closing_lines(self.directory, seconds, self.interrupted is not None)
         print(lines, flush=True)
         if not complete:
