@@ -21,8 +21,8 @@ class StatusLine:
     """Jobs done, running and failed, the best so far, and the time left; read from the jobs' own files.
 
     So it is the same for every launcher, on this machine or others. What the present job is doing is added
-    where it is in this process. On a terminal it is one line that changes; elsewhere a new line each time that a job has
-    ended, and after a few seconds without one.
+    where it is in this process. On a terminal it is one line that changes; elsewhere a new line each time that a
+    job has ended, and after a few seconds without one.
 
     Args:
         directory: the sweep's.
