@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vae.prior.fitted_density import fit_density
+    from vae.sweep.table import table
     from vae.trained.load import load_model
 
-__all__ = ["fit_density", "load_model"]
+__all__ = ["fit_density", "load_model", "table"]
 
 
 def __getattr__(name: str) -> object:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> object:
         from vae.prior.fitted_density import fit_density
 
         return fit_density
+    if name == "table":
+        from vae.sweep.table import table
+
+        return table
     raise AttributeError(f"module 'vae' has no attribute {name!r}")

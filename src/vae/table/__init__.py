@@ -1,0 +1,1 @@
+"""The command `python -m vae.table`; in Python, `vae.table(…)` is `vae.sweep.table.table`."""
