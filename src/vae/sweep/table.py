@@ -51,14 +51,10 @@ def table(*where: str | Path) -> pd.DataFrame:
         numbers.append(run.metrics() | _evaluation(folder))
     if not rows:
         raise ConfigError(f"{', '.join(map(str, where))}: no run there is finished")
-    keys = {key: None for each in typed for key in each if not key.startswith(NEUTRAL)}
-    differ = [key for key in keys if len({each.get(key) for each in typed}) > 1]
-    frame = pd.DataFrame(
-        [
-            {**row, **{key: own.get(key) for key in differ}, **found}
-            for row, own, found in zip(rows, typed, numbers, strict=True)
-        ]
-    )
+    known = {key: None for each in typed for key in each if not key.startswith(NEUTRAL)}
+    differ = [key for key in known if len({each.get(key) for each in typed}) > 1]
+    keys = [{key: own.get(key) for key in differ} for own in typed]
+    frame = pd.DataFrame([{**row, **own, **found} for row, own, found in zip(rows, keys, numbers, strict=True)])
     for key in differ:
         values = pd.to_numeric(frame[key], errors="coerce")
         if (values.notna() | frame[key].isna()).all():
