@@ -53,8 +53,8 @@ def table(*where: str | Path) -> pd.DataFrame:
         raise ConfigError(f"{', '.join(map(str, where))}: no run there is finished")
     known = {key: None for each in typed for key in each if not key.startswith(NEUTRAL)}
     differ = [key for key in known if len({each.get(key) for each in typed}) > 1]
-    keys = [{key: own.get(key) for key in differ} for own in typed]
-    frame = pd.DataFrame([{**row, **own, **found} for row, own, found in zip(rows, keys, numbers, strict=True)])
+    named = [row | {key: own.get(key) for key in differ} for row, own in zip(rows, typed, strict=True)]
+    frame = pd.DataFrame([{**row, **found} for row, found in zip(named, numbers, strict=True)])
     for key in differ:
         values = pd.to_numeric(frame[key], errors="coerce")
         if (values.notna() | frame[key].isna()).all():
