@@ -33,8 +33,8 @@ def main(config: "DictConfig") -> None:
         raise SystemExit(status)
     failed = evaluate_cells(table, folder, config.evaluate)
     # The folders of the files do not change the numbers.
-    said = [argument for argument in sys.argv[1:] if not argument.startswith(("folder=", "results="))]
-    found = compare(table, folder, seeds, shlex.join(["python", "-m", "vae.reproduce", *said]))
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith(("folder=", "results="))]
+    found = compare(table, folder, seeds, shlex.join(["python", "-m", "vae.reproduce", *arguments]))
     page = Path(config.results) / f"{table.stem}.md"
     write_atomically(page.with_suffix(".json"), to_json(found))
     write_atomically(page, markdown(found))

@@ -196,8 +196,8 @@ def _classes(folders: list[tuple[str, ...]], depth: int) -> tuple[Int64[Tensor, 
     names = [folder[depth] if len(folder) > depth else "" for folder in folders]
     number = {name: n for n, name in enumerate(sorted(set(names)))}
     some = ", ".join(list(number)[:5]) + (", …" if len(number) > 5 else "")
-    told = "no classes" if len(number) == 1 else f"{len(number)} classes ({some.lstrip(', ')})"
-    return torch.tensor([number[name] for name in names]), told
+    summary = "no classes" if len(number) == 1 else f"{len(number)} classes ({some.lstrip(', ')})"
+    return torch.tensor([number[name] for name in names]), summary
 
 
 def _passed_over(names: Sequence[str]) -> list[str]:

@@ -85,8 +85,8 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
     )
     x = data.images(config.split, config.batch_size)[0].to(module.model.device)
     result.cost = asdict(measure_cost(module.model, x))
-    told = [str(note) for metric in metrics.values() if (note := getattr(metric, "note", None))]
-    result.notes = [*notes, *told, *remarks(result, data)]
+    of_metrics = [str(note) for metric in metrics.values() if (note := getattr(metric, "note", None))]
+    result.notes = [*notes, *of_metrics, *remarks(result, data)]
     return result
 
 

@@ -89,6 +89,6 @@ def accuracy(network: Classifier, data: ImageDataModule) -> tuple[float, str]:
     of_attributes, right = targets.dtype == torch.bool, 0
     for positions in torch.arange(len(test)).split(1000):
         logits = network.logits(data.to_x(test.batch(Draw(positions, 0, True)).image))
-        told = logits > 0 if of_attributes else logits.argmax(1)
-        right += int((told == targets[positions]).sum())
+        predicted = logits > 0 if of_attributes else logits.argmax(1)
+        right += int((predicted == targets[positions]).sum())
     return right / targets.numel(), "attributes of the test images" if of_attributes else "test images"

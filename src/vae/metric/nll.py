@@ -78,8 +78,8 @@ class NLL(PerImage):
         with task(f"nll from {self.k:,} draws", len(batch.x) * self.k):
             estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q, self.proposal)
         nll = [-estimate.convergence[k] for k in self.stages]
-        told = [estimate.stderr, estimate.ess, estimate.pareto_k, *estimate.doublings.unbind(1)]
-        self.add(batch.first, estimates=torch.stack([*told, *nll], 1))
+        others = [estimate.stderr, estimate.ess, estimate.pareto_k, *estimate.doublings.unbind(1)]
+        self.add(batch.first, estimates=torch.stack([*others, *nll], 1))
 
     def compute(self) -> dict[str, Tensor]:
         """The mean so far, and its uncertainty; nothing where q(z|x) is a point or a single code."""

@@ -68,7 +68,7 @@ def picture(path: Path, side: int) -> dict[str, Any]:
 
     from vae.picture.figure import read_sheet
 
-    pixels, said = read_sheet(path)
+    pixels, texts = read_sheet(path)
     image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.BOX)
     # Grey sheets of enlarged pixels are smallest without losses, all others with losses that nobody sees.
@@ -77,4 +77,4 @@ def picture(path: Path, side: int) -> dict[str, Any]:
     file = io.BytesIO()
     image.save(file, "WEBP", lossless=grey, quality=80, method=2)
     source = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return said | {"src": source, "width": image.width, "height": image.height, "opaque": opaque}
+    return texts | {"src": source, "width": image.width, "height": image.height, "opaque": opaque}

@@ -61,12 +61,12 @@ def run_data(run: RunDirectory, state: str, epoch: int, reason: str = "") -> dic
     config = run.config()
     metrics = run.metrics() if state == "done" and run.metrics_file.is_file() else {}
     curves = read_curves(run.path / "metrics.csv")
-    said = verdict(run, config, curves, metrics)
+    remarks = verdict(run, config, curves, metrics)
     if state == "failed":
-        said.insert(0, Remark("warning", reason))
+        remarks.insert(0, Remark("warning", reason))
     elif state == "interrupted":
         go_on = f"{TRAIN} resume={path_argument(run.path)}"
-        said.insert(0, Remark("note", "the run was interrupted; it goes on from its last checkpoint", go_on))
+        remarks.insert(0, Remark("note", "the run was interrupted; it goes on from its last checkpoint", go_on))
     return {
         "title": f"{config.name} · {run.path.name}",
         "state": state,
@@ -76,7 +76,7 @@ def run_data(run: RunDirectory, state: str, epoch: int, reason: str = "") -> dic
         "command": command_of(run),
         "tiles": list(_tiles(metrics, curves)),
         "bound": bound_sentence(metrics),
-        "remarks": [remark._asdict() for remark in said],
+        "remarks": [remark._asdict() for remark in remarks],
         "curves": {name: curve.thinned()._asdict() for name, curve in sorted(curves.items())},
         "latents": [latent_name(d) for d in range(config.latent_size)],
         "pictures": pictures(run.images),

@@ -149,8 +149,8 @@ class SlurmLauncher(Launcher):
             with redirect_stderr(io.StringIO()):  # it prints what it raises, too
                 jobs = executor.map_array(self.element, *zip(*arguments, strict=True))
         except (FailedJobError, FailedSubmissionError) as error:
-            said = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
-            reason = " ".join(line.partition("error:")[2].strip() or line for line in said)
+            lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
+            reason = " ".join(line.partition("error:")[2].strip() or line for line in lines)
             raise ConfigError(
                 f"hydra/launcher=submitit_slurm: SLURM does not take the jobs: {reason} ({self._asked_for()})"
             ) from error

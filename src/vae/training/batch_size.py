@@ -19,7 +19,7 @@ from vae.training.module import VAEModule
 
 FIRST, STEPS = 16, 3
 """The number of images in a batch of the first trial, and the number of steps in a trial."""
-TALKERS = (
+LOGGERS = (
     "lightning.pytorch.tuner.batch_size_scaling",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
 )
@@ -63,12 +63,12 @@ def search(trainer: Trainer, module: VAEModule, data: ImageDataModule) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    talkers = [logging.getLogger(name) for name in TALKERS]
-    levels = [talker.level for talker in talkers]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
     try:
-        for talker in talkers:
-            talker.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
         yield
     finally:
-        for talker, level in zip(talkers, levels, strict=True):
-            talker.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

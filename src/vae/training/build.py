@@ -56,8 +56,8 @@ def brought(config: DictConfig, choices: Mapping[str, Any], typed: Sequence[str]
     """
     keys = {override.lstrip("+~").partition("=")[0] for override in typed}
     values = {key: choices.get(key, OmegaConf.select(config, key)) for group in BROUGHT for key in group}
-    said = [f"{key}={value}" for key, value in values.items() if value is not None and key not in keys]
-    return f"data={choices['data']} and budget={config.budget} bring {', '.join(said)}"
+    pairs = [f"{key}={value}" for key, value in values.items() if value is not None and key not in keys]
+    return f"data={choices['data']} and budget={config.budget} bring {', '.join(pairs)}"
 
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
