@@ -93,6 +93,24 @@ def test_a_documented_command_runs_as_it_is_typed(documented: str, folder: Path)
     assert all((folder / file).exists() for file in files)
 
 
+@pytest.mark.slow
+def test_the_first_evening_goes_on_from_one_command_to_the_next(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs" / "first_evening.md").read_text()
+    commands = re.findall(r"^```\npython (?:-m )?(.+)\n```", text, re.MULTILINE)
+    assert len(commands) == 10
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "train.py":
+            # MNIST's model, too, is one of digits here.
+            quick = ["data=digits", "trainer.max_epochs=1", "network.hidden_sizes=[16]", "logger=csv"]
+            done = call_command("vae.train", *arguments, *quick, folder=tmp_path)
+        else:
+            done = call_command(program, *arguments, folder=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+    assert len(list(tmp_path.glob("runs/*/*/run.html"))) >= 5
+    assert len(list(tmp_path.glob("runs/digits/sweep_*/report.html"))) == 1
+
+
 GLOBS = "[]*?"
 """What zsh, the shell of macOS, takes for a pattern of file names, and refuses the command where there is none."""
 
