@@ -9,7 +9,14 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from vae.internals import checkpoints_between_epochs, copy_all, in_forward_mode, steps_in_checkpoint
+from commands import call_command
+from vae.internals import (
+    before_the_folder_is_made,
+    checkpoints_between_epochs,
+    copy_all,
+    in_forward_mode,
+    steps_in_checkpoint,
+)
 from vae.training.build import build_module, build_trainer
 
 
@@ -23,6 +30,17 @@ def test_optuna_trials_are_taken_up_by_another_process() -> None:
     trial.report(-1.0, 0)
     assert trial.should_prune()
     assert study.trials[number].intermediate_values == {0: -1.0}
+
+
+def test_hydra_gives_out_a_config_before_it_makes_a_folder(tmp_path: Path) -> None:
+    seen = []
+
+    def check(config: DictConfig) -> None:
+        seen.append((config.paths.run, list(tmp_path.iterdir())))
+
+    with before_the_folder_is_made(check):
+        call_command("vae.train", f"hydra.run.dir={tmp_path / 'run'}", "data.val_size=5000", folder=tmp_path)
+    assert (str(tmp_path / "run"), []) in seen
 
 
 @pytest.mark.parametrize("steps_at_once", [1, 4])

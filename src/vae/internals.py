@@ -3,12 +3,15 @@
 A library may change these without notice, so that each has a test in tests/test_internals.py that names it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # Nothing heavy is imported here, so that commands that need no torch start quickly.
     from lightning import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
+    from omegaconf import DictConfig
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
     from torch import Tensor
@@ -118,3 +121,30 @@ def optuna_trial(study: "Study", frozen: "FrozenTrial") -> "Trial":
     from optuna.trial import Trial
 
     return Trial(study, frozen._trial_id)
+
+
+@contextmanager
+def before_the_folder_is_made(check: "Callable[[DictConfig], None]") -> Iterator[None]:
+    """Hydra: inside, give the config of a single run to `check` before Hydra makes a folder for that run.
+
+    Hydra (1.3) has callbacks at that moment, but only warns of what they raise.
+    """
+    from hydra._internal import hydra as internal
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict, read_write
+
+    run_job: Callable[..., Any] = internal.run_job  # type: ignore[attr-defined]
+
+    def checked(config: "DictConfig", **options: Any) -> Any:
+        HydraConfig.instance().set_config(config)
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(Path(str(config.hydra.run.dir)).absolute())
+        HydraConfig.instance().set_config(config)
+        check(config)
+        return run_job(config=config, **options)
+
+    internal.run_job = checked  # type: ignore[attr-defined, assignment]
+    try:
+        yield
+    finally:
+        internal.run_job = run_job  # type: ignore[attr-defined]

@@ -33,6 +33,7 @@ def train(config: "DictConfig") -> float | None:
         from hydra.types import RunMode
         from hydra.utils import instantiate
         from lightning import seed_everything
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
         from omegaconf import OmegaConf
 
         from vae.data.shared_images import share_images
@@ -51,6 +52,7 @@ def train(config: "DictConfig") -> float | None:
             build_trainer,
             finish_loggers,
             hide_unused_gpus,
+            unmonitored,
         )
         from vae.training.execution import set_matmul_precision
         from vae.training.threads import threads_for, use_threads
@@ -122,6 +124,8 @@ def train(config: "DictConfig") -> float | None:
                     module, data, ckpt_path=best_checkpoint(trainer, run), weights_only=True, verbose=False
                 )
                 trainer.test(module, data, verbose=False)
+            except MisconfigurationException as error:
+                raise unmonitored(config, trainer, error) from error
             finally:
                 finish_loggers(trainer)
 

@@ -157,8 +157,11 @@ def test_the_nearest_of_training_images_are_themselves(run: Path) -> None:
     [
         (["n=0"], "error: n=0: must be a whole number of at least 1"),
         (["steps=1"], "error: steps=1: must be a whole number of at least 2"),
-        (["temperature=-1"], "error: temperature=-1: must be a number at least 0"),
-        (["picture=painting"], "error: picture=painting: must be one of samples, .*"),
+        (["temperature=-1"], "error: temperature=-1: must be a number of at least 0"),
+        (
+            ["picture=painting"],
+            "error: picture=painting: must be null or one of samples, .*, or a list of such in brackets",
+        ),
         (["picture=manifold"], "error: picture=manifold: needs latent_size=2, but this run has 3"),
         (["format=bmp"], "error: format=bmp: must be one of png, pdf, svg"),
         (["save=[cloud]"], "error: save=cloud: must be one of grid, single, npz"),

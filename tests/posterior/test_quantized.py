@@ -201,7 +201,7 @@ def test_spatial_networks_keep_the_places(image: tuple[int, int, int], grid: lis
     [
         (lambda: VectorQuantized(F, N, codes=1), r"posterior\.codes=1: must be a whole number of at least 2"),
         (lambda: VectorQuantized(F, N, code_size=0), r"posterior\.code_size=0"),
-        (lambda: VectorQuantized(F, N, decay=1.0), r"posterior\.decay=1\.0: must be a number at least 0"),
+        (lambda: VectorQuantized(F, N, decay=1.0), r"posterior\.decay=1\.0: must be a number of at least 0"),
         (lambda: VectorQuantized(F, N, grid=[2, 2]), r"latent_size=3: must be 4, the codes on a grid of 2×2"),
         (
             lambda: VectorQuantized(5, 4, grid=[2, 2]),

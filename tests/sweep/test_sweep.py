@@ -109,20 +109,21 @@ def test_listed_jobs_are_no_grid(tmp_path: Path) -> None:
 
 def test_a_failed_job_is_recorded_and_retried_while_others_go_on(tmp_path: Path) -> None:
     path = tmp_path / "sweep"
-    # The learning rate of the second makes the bound overflow; that of the third is no number.
-    command = ["-m", "optimizer.lr=0.001,1e30,-1", "latent_size=2", *SMALL, f"hydra.sweep.dir={path}"]
+    # The learning rate of the second makes the bound overflow; there are fewer images than the third validates on.
+    jobs = 'sweep.jobs=["optimizer.lr=0.001","optimizer.lr=1e30","data.val_size=5000"]'
+    command = ["-m", jobs, "latent_size=2", *SMALL, f"hydra.sweep.dir={path}"]
     done = run_train(*command)
     assert done.returncode == 1
     assert "3 jobs, 1 done, 2 failed" in done.stdout
     summary = summary_of(path)
     assert summary["optimizer.lr=0.001"]["status"] == "done"
     assert "diverged" in summary["optimizer.lr=1e+30"]["reason"]
-    assert "Invalid learning rate: -1" in summary["optimizer.lr=-1"]["reason"]
-    assert "Traceback" in (path / "optimizer.lr=-1" / "output.log").read_text()
+    assert "data.val_size=5000" in summary["data.val_size=5000"]["reason"]
+    assert "Traceback" in (path / "data.val_size=5000" / "output.log").read_text()
     again = run_train(*command)
     assert "3 jobs, 1 done, 2 failed" in again.stdout
     attempts = {name: json.loads((path / name / "job.json").read_text())["attempts"] for name in summary}
-    assert attempts == {"optimizer.lr=0.001": 1, "optimizer.lr=1e+30": 2, "optimizer.lr=-1": 2}
+    assert attempts == {"optimizer.lr=0.001": 1, "optimizer.lr=1e+30": 2, "data.val_size=5000": 2}
 
 
 def test_kill_9_and_the_same_command_give_the_summary_of_an_uninterrupted_sweep(

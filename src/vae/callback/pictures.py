@@ -56,7 +56,7 @@ class Pictures(Callback):
     """
 
     def __init__(self, folder: str, every_n_epochs: int = 10, seed: int = 0):
-        self.folder, self.seed = Path(folder), seed
+        self.folder, self.seed = Path(folder), check_int("callback.pictures.seed", seed, minimum=0)
         self.every_n_epochs = check_int("callback.pictures.every_n_epochs", every_n_epochs, minimum=0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -26,6 +26,8 @@ from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag
 from vae.command.interruption import Interrupted, signals_interrupt
 from vae.command.output import output_may_end
 from vae.command.override import override
+from vae.command.schema import check_config
+from vae.internals import before_the_folder_is_made
 from vae.paths import CONF, TRAIN
 from vae.progress import shown
 from vae.run.trust import trusting
@@ -66,6 +68,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(given: Task) -> Callable[[], None]:
         @functools.wraps(given)
         def task(config: DictConfig) -> float | None:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                check_config(config, config_name)  # a single run's has been checked before it had a folder
             with trusting(config.get("trust") or ()):
                 return showing(config)
 
@@ -93,17 +97,20 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
+        check = functools.partial(check_config, command=config_name)
+
         @functools.wraps(given)
         def run() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a σ
             sys.argv = flags_first(sys.argv)
             if WANTS_TRACEBACK:
-                return main()
+                with before_the_folder_is_made(check):
+                    return main()
             with output_may_end(), signals_interrupt():
                 try:
                     check_flags(sys.argv[1:], config_name)
-                    with _exceptions_come_through():
+                    with _exceptions_come_through(), before_the_folder_is_made(check):
                         return main()
                 except Interrupted as signal:
                     signal.say("nothing was saved")

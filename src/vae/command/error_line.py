@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vae.checks import ConfigError
 from vae.paths import CONF
@@ -39,6 +40,10 @@ def _error_line(error: BaseException, arguments: Sequence[str], config_name: str
     if hydra_error is not None:
         return f"error: {_composition(hydra_error, chain, arguments, config_name)}"
     root = chain[-1]
+    if isinstance(root, OSError) and (place := _place(root, arguments)):
+        return f"error: {place}: must be a place that can be used ({root.strerror}: {root.filename})"
+    if isinstance(root, OmegaConfBaseException) and (typed := [a for a in arguments if "${" in a]):
+        return f"error: {typed[0]}: must be a value, or ${{key}} of a key that there is ({_flat(root)})"
     return f"error: {type(root).__name__}: {_flat(root)} (HYDRA_FULL_ERROR=1 shows where)"
 
 
@@ -63,11 +68,17 @@ def _composition(
     if match := re.match(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", text):
         return _unknown_key(match[1].lstrip("+~"), arguments, config_name)
     if match := re.search(
-        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\n((?:\t\S+\n?)+)", text
+        r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\n((?:\t\S+\n?)+)", text
     ):
         options = match[3].split()
         hint = "".join(f"; did you mean {name}?" for name in _similar(match[2], options)[:1])
         return f"{match[1]}={match[2]}: must be one of {', '.join(options)}{hint}"
+    if match := re.match(r"Error merging override (.*)", text):
+        return f"{match[1]}: must be a value, or ${{key}} of a key that there is ({_flat(chain[-1])})"
+    if match := re.search(r"(?:Sweep parameters|Ambiguous value for argument) '(.*?)'(?: requires|\n)", text):
+        return f"{match[1]}: must be one value; several make a sweep, with -m"
+    if match := re.search(r"Error resolving interpolation '\$\{for_data:\$\{(\w+)\}\}'", text):
+        return f"{_given(match[1], arguments)}: must be one of {', '.join(_options(match[1]))}"
     detail = chain[-1] if chain[-1] is not error else None
     return _flat(error) + (f" ({_flat(detail)})" if detail and _flat(detail) not in _flat(error) else "")
 
@@ -107,10 +118,28 @@ def _unreadable(argument: str, arguments: Sequence[str]) -> str:
     return f"{argument}: cannot be read; an override is key=value, with quotes around special characters"
 
 
+def _place(error: OSError, arguments: Sequence[str]) -> str | None:
+    """The argument that says where a file or folder is that cannot be used."""
+    for argument in arguments:
+        value = argument.partition("=")[2].strip("'\"")
+        if value and str(error.filename).startswith(value):
+            return argument
+    return None
+
+
+def _given(key: str, arguments: Sequence[str]) -> str:
+    """What was typed of a key."""
+    return next((a for a in arguments if a.lstrip("+~").split("=")[0] == key), key)
+
+
+def _options(group: str) -> list[str]:
+    """The options of a group of conf/."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
 def _unknown_key(key: str, arguments: Sequence[str], config_name: str) -> str:
     """The line for a key that is in no config: what may stand in its place."""
-    given = next((a for a in arguments if a.lstrip("+~").split("=")[0] == key), key)
-    value = given.partition("=")[2]
+    value = _given(key, arguments).partition("=")[2]
     parent, _, leaf = key.rpartition(".")
     keys = _keys(arguments, config_name)
     siblings = [each.removeprefix(f"{parent}.") for each in keys if each.rpartition(".")[0] == parent]

@@ -82,7 +82,10 @@ class SpatialDecoder(Decoder):
         up = [layer for outer, inner in outwards for layer in (nn.ReLU(), double(inner, outer))]
         self.output = PixelBias(levels[0])
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1), *(Residual(width) for _ in range(blocks)), *up, self.output
+            nn.Conv2d(channels, width, 3, padding=1),
+            *(Residual(width) for _ in range(check_int("network.blocks", blocks, minimum=0))),
+            *up,
+            self.output,
         )
 
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:

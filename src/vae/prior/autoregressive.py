@@ -48,7 +48,8 @@ class Autoregressive(Prior):
         super().__init__()
         self.kind = check_choice("prior.network", network, ("pixelcnn", "transformer"))
         self.channels, self.layers = check_int("prior.channels", channels), check_int("prior.layers", layers)
-        self.kernel, self.heads = check_int("prior.kernel", kernel), check_int("prior.heads", heads)
+        self.kernel = check_int("prior.kernel", kernel, minimum=3, maximum=99)
+        self.heads = check_int("prior.heads", heads)
 
     def take_codes(self, codes: Codes) -> None:
         """Be a prior over these codes.

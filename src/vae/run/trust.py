@@ -46,7 +46,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         f"torch.optim.lr_scheduler.{name}"
         for name in (
             *("ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR"),
-            *("LinearLR", "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "StepLR"),
+            *("LinearLR", "MultiStepLR", "OneCycleLR", "PolynomialLR", "StepLR"),
         )
     ),
     "callback": (

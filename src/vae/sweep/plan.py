@@ -12,9 +12,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.checks import ConfigError
+from vae.command.schema import check_config, check_part
 
 LONGEST_NAME = 180
 """Bytes: file systems allow 255 for a name, and others (W&B, archives) add to it."""
@@ -85,19 +86,28 @@ class Plan:
         numbers. Listed jobs do not count: a later command may list others, with other keys.
 
         The first job is composed for this, and so is one for each option of a config group that varies and for
-        each listed job: a misspelled key or option is an error of the command and not of each job.
+        each listed job; other values of the axes take the first one's place. So a misspelled key or option, or an
+        impossible value, is an error of the command and not of each job.
         """
         first = [f"{key}={values[0]}" for key, values in self.axes.items()]
-        composed = loader.load_sweep_config(config, [*self.constants, *first])
+
+        def checked(*overrides: str) -> DictConfig:
+            job = loader.load_sweep_config(config, [*self.constants, *overrides])
+            check_config(job, "train")
+            return job
+
+        composed = checked(*first)
         options = {*config.hydra.runtime.choices, *composed.hydra.runtime.choices}
         for key, values in self.axes.items():
-            if key.lstrip("+") in options:
-                for value in values[1:]:
-                    others = [override for override in first if not override.startswith(f"{key}=")]
-                    loader.load_sweep_config(config, [*self.constants, *others, f"{key}={value}"])
+            if key.lstrip("+") not in options:
+                _check_values(composed, key.lstrip("+"), values[1:])
+                continue
+            others = [override for override in first if not override.startswith(f"{key}=")]
+            for value in values[1:]:
+                checked(*others, f"{key}={value}")
         for line in self.listed:
             if line:
-                loader.load_sweep_config(config, [*self.constants, *first, *Job("", line).overrides()])
+                checked(*first, *Job("", line).overrides())
 
         shared = OmegaConf.to_container(composed, resolve=False)
         assert isinstance(shared, dict)
@@ -106,6 +116,15 @@ class Plan:
             _remove(shared, key)
         within = [c for c in self.constants if any(c.lstrip("+~").startswith(f"{axis}.") for axis in axes)]
         return {"axes": sorted(self.axes), "constants": sorted(within), "config": shared}
+
+
+def _check_values(job: DictConfig, key: str, values: Sequence[str]) -> None:
+    """Refuse values of an axis that its key may not have in this job."""
+    job, group = job.copy(), key.partition(".")[0]
+    for value in values if group != "hydra" else ():
+        with open_dict(job):
+            OmegaConf.update(job, key, OverridesParser.create().parse_override(f"{key}={value}").value())
+        check_part(job, group, "train")
 
 
 def _remove(container: dict[Any, Any], key: str) -> None:

@@ -12,12 +12,13 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from vae.checks import ConfigError
 from vae.command.distributed import started
 from vae.command.interruption import Interrupted
 from vae.command.override import override
+from vae.command.schema import check_part
 from vae.progress import shown, task
 from vae.run.saved_config import CONFIG_DIR
 from vae.run.trust import remember_folders, typed_folders
@@ -71,6 +72,11 @@ class Sweep(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra with the config of the command, before any job is known."""
         HydraConfig.instance().set_config(config)
+        with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
+            # For paths.run, which is each job's own; Hydra sets it when it starts one.
+            config.hydra.runtime.output_dir = config.hydra.sweep.dir
+        HydraConfig.instance().set_config(config)
+        check_part(config, "sweep", "train")
         self.hydra_context, self.config = hydra_context, config
         self.directory = SweepDirectory(Path(config.hydra.sweep.dir).absolute())
         self.launcher_name: str | None = config.hydra.runtime.choices.get("hydra/launcher")

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory
+from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory, written
 from vae.command.distributed import Started, is_child, started, what_to_type
 from vae.command.ranks import EndTogether, NoticeLostHosts
 from vae.data import ImageDataModule
@@ -90,6 +90,7 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     if (fused := config.optimizer.get("fused")) is not None:
         # torch takes anything that is not nothing for yes.
         check_bool("optimizer.fused", fused)
+    _check_optimizer(config)
     model = build_model(config, data.image_shape)
     objective = instantiate(config.objective)
     check_combination(model, objective, data.values)
@@ -109,8 +110,8 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
         # Their arguments are in the checkpoint, which must not need the classes of a config to be read.
         optimizer=instantiate(config.optimizer, _convert_="all"),
         scheduler=instantiate(config.scheduler, _convert_="all") or None,
-        val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items()},
-        test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items()},
+        val_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.val).items() if metric},
+        test_metrics={name: metric(sizes) for name, metric in instantiate(config.metric.test).items() if metric},
         execution=Execution(
             compile_mode=compile_mode(config.compile),
             recompute_decoder=check_bool("recompute_decoder", config.recompute_decoder),
@@ -237,7 +238,9 @@ def build_trainer(config: DictConfig) -> Trainer:
         if there and "match" in str(cause):
             raise _wrong_number(there, config) from error
         if isinstance(cause, MisconfigurationException | TypeError | ValueError):
-            raise ConfigError(f"trainer: {' '.join(str(cause).split())}") from error
+            raise ConfigError(
+                f"{_named(config, 'trainer', str(cause))}: {' '.join(str(cause).split())}"
+            ) from error
         raise
     if there and there.processes != trainer.num_devices * trainer.num_nodes:
         raise _wrong_number(there, config)
@@ -255,6 +258,32 @@ def build_trainer(config: DictConfig) -> Trainer:
     if trainer.num_nodes > 1:
         trainer.callbacks.insert(0, NoticeLostHosts())
     return trainer
+
+
+def _named(config: DictConfig, group: str, message: str) -> str:
+    """The keys of a group that a library's message names, with their values; all of them if it names none."""
+    values = {key: value for key, value in config[group].items() if not str(key).startswith("_")}
+    found = {key: value for key, value in values.items() if re.search(rf"(?i)\b{key}\b", message)}
+    return ", ".join(f"{group}.{key}={written(value)}" for key, value in (found or values).items())
+
+
+def _check_optimizer(config: DictConfig) -> None:
+    """Make the optimiser and the schedule of a single number, to learn what they refuse.
+
+    Raises:
+        ConfigError: numbers that do not go together, in the library's words behind the keys and their values.
+    """
+    make_optimizer = instantiate(config.optimizer, _convert_="all")
+    make_schedule = instantiate(config.scheduler, _convert_="all")
+    group = "optimizer"
+    try:
+        optimizer = make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+        group = "scheduler"
+        if make_schedule:
+            make_schedule(optimizer)
+    except (TypeError, ValueError) as error:
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{_named(config, group, message)}: {message}") from error
 
 
 def _check_strategy(config: DictConfig) -> None:
@@ -326,6 +355,17 @@ def _check_checkpoints(config: DictConfig) -> None:
 def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
     """Let last.ckpt be written after every other callback, so that it holds their state after the same epoch."""
     return {name: callbacks[name] for name in sorted(callbacks, key=lambda name: name == "last")}
+
+
+def unmonitored(config: DictConfig, trainer: Trainer, error: Exception) -> Exception:
+    """The line for a monitored number that there is none of; any other error as it is."""
+    monitors = {"monitor.metric": config.monitor.metric}
+    monitors |= {f"callback.{key}.monitor": each.get("monitor") for key, each in config.callback.items() if each}
+    there = sorted(name for name in trainer.callback_metrics if "/" in name)
+    for key, name in monitors.items():
+        if name not in there and repr(name) in str(error):
+            return ConfigError(f"{key}={name}: must be one of {', '.join(there)}")
+    return error
 
 
 def best_checkpoint(trainer: Trainer, run: RunDirectory) -> Path | None:
