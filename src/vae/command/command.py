@@ -25,7 +25,7 @@ from vae.checks import ConfigError
 from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
 from vae.command.interruption import Interrupted, signals_interrupt
 from vae.command.output import output_may_end
-from vae.command.override import override
+from vae.command.override import override, quoted
 from vae.command.schema import check_config
 from vae.internals import before_the_folder_is_made
 from vae.paths import CONF, TRAIN
@@ -103,7 +103,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def run() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a σ
-            sys.argv = flags_first(sys.argv)
+            sys.argv = [at_home(argument) for argument in flags_first(sys.argv)]
             if WANTS_TRACEBACK:
                 with before_the_folder_is_made(check):
                     return main()
@@ -163,10 +163,58 @@ def _exceptions_come_through() -> Iterator[None]:
         hydra_utils._is_env_set = is_set
 
 
+TAKES_A_VALUE = {
+    "-c": "--cfg",
+    "-p": "--package",
+    "-i": "--info",
+    "-cd": "--config-dir",
+    "-cn": "--config-name",
+    "-cp": "--config-path",
+    "--experimental-rerun": "--experimental-rerun",
+}
+"""Hydra's flags that another word may follow."""
+STAND_ALONE = (
+    *("-m", "--multirun", "-r", "--run", "-h", "--help", "--hydra-help", "--version", "--resolve"),
+    *("-sc", "--shell-completion"),
+)
+"""Hydra's other flags."""
+
+
 def flags_first(argv: list[str]) -> list[str]:
-    """The same with `-m` in front, as argparse (3.11) takes no overrides both before and after a flag."""
-    multirun = [argument for argument in argv[1:] if argument in ("-m", "--multirun")]
-    return [argv[0], *multirun[:1], *(argument for argument in argv[1:] if argument not in multirun)]
+    """The same with all flags in front, as argparse (3.11) takes no overrides both before and after a flag."""
+    words, known = one_word_flags(argv[1:]), {*STAND_ALONE, *TAKES_A_VALUE.values()}
+    flags = list(dict.fromkeys(word for word in words if word.partition("=")[0] in known))
+    return [argv[0], *flags, *(word for word in words if word not in flags)]
+
+
+def one_word_flags(arguments: Sequence[str]) -> list[str]:
+    """The same with each flag and its value as one word: `--config-dir=X` for `--config-dir X` and `-cd X`."""
+    found: list[str] = []
+    waiting = ""
+    for argument in arguments:
+        # --info may stand alone, too.
+        if waiting and not (waiting == "--info" and ("=" in argument or argument.startswith("-"))):
+            found[-1] = f"{waiting}={argument}"
+            waiting = ""
+            continue
+        flag, equals, value = argument.partition("=")
+        long = TAKES_A_VALUE.get(flag, flag)
+        waiting = long if long in TAKES_A_VALUE.values() and not equals else ""
+        found.append(f"{long}{equals}{value}" if argument.startswith("-") else argument)
+    return found
+
+
+HOME = re.compile(r"(?<=[=,\[])~[\w.-]*(?=[/,\]]|$)[^,\]]*")
+
+
+def at_home(argument: str) -> str:
+    """The same with `~` and `~user` as homes at the beginning of a value, where neither shell nor Hydra looks."""
+
+    def home(match: re.Match[str]) -> str:
+        path = os.path.expanduser(match[0])
+        return path if path == match[0] or argument.startswith("-") else quoted(path)
+
+    return HOME.sub(home, argument)
 
 
 def check_flags(arguments: list[str], config_name: str) -> None:
@@ -201,27 +249,16 @@ def quote_argument(argv: list[str], key: str, lists: bool = False) -> list[str]:
     """
     start = f"{key}="
 
-    def quoted(argument: str) -> str:
+    def in_quotes(argument: str) -> str:
         value = argument.removeprefix(start)
         if value == argument or value[:1] in ("'", '"'):
             return argument
         if lists and value.startswith("[") and value.endswith("]") and not os.path.exists(value):
-            paths = (override("", path.strip(" '\"")).removeprefix("=") for path in value[1:-1].split(","))
-            return f"{start}[{','.join(paths)}]"
-        return override(key, value)
+            paths = (path.strip(" '\"") for path in value[1:-1].split(","))
+            return f"{start}[{','.join(quoted(os.path.expanduser(path)) for path in paths)}]"
+        return override(key, os.path.expanduser(value))
 
-    return [quoted(argument) for argument in argv]
-
-
-def one_word_flags(arguments: Sequence[str]) -> list[str]:
-    """The same with `--config-dir X` and `-cd X` as `--config-dir=X`."""
-    found: list[str] = []
-    for argument in arguments:
-        if found and found[-1] in ("--config-dir", "-cd"):
-            found[-1] = f"--config-dir={argument}"
-        else:
-            found.append(argument)
-    return found
+    return [in_quotes(argument) for argument in argv]
 
 
 def keys_of(arguments: Iterable[str]) -> set[str]:

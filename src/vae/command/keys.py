@@ -61,6 +61,7 @@ class Component(Kind):
     target: its class, if the config does not name one.
     required: arguments that the program reads itself.
     may_be_empty: whether nothing at all may stand there.
+    filled: arguments for whose null the program has a value.
     what: it is called, if not as its group is.
     """
 
@@ -70,6 +71,7 @@ class Component(Kind):
     target: str | None = None
     required: tuple[str, ...] = ()
     may_be_empty: bool = False
+    filled: tuple[str, ...] = ()
     what: str = ""
 
     @property
@@ -130,6 +132,7 @@ TRAIN = Group(
         "name": Text("text; a number in quotes, as in name='\"3\"'"),
         "seed": SEED,
         "steps_at_once": AUTO | Whole(),
+        "threads": AUTO | Whole(),
         "compile": NULL
         | TRUE_OR_FALSE
         | Group(
@@ -162,6 +165,7 @@ TRAIN = Group(
         "on_nan_limit": Whole(0),
         "sweep_metric": WORDS,
         "resume": NULL | PLACE,
+        "overwrite": TRUE_OR_FALSE,
         "trust": TRUST,
         "open": TRUE_OR_FALSE,
         "paths": Group({"data": PLACE, "cache": PLACE, "weights": PLACE, "run": PLACE}),
@@ -217,7 +221,7 @@ EVALUATE = Group(
         ),
         "paths": Group({"data": NULL | PLACE, "cache": PLACE, "weights": PLACE}),
     },
-    further={"data": NULL | DATA},
+    further={"data": NULL | Component("data", filled=("path",), what="set of images")},
 )
 SAMPLE = Group(
     {
@@ -416,7 +420,7 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
     },
     "vae.objective.elbo.ELBO": {
         **OF_DRAWS,
-        "kl": one_of("analytic", "monte_carlo"),
+        "kl": one_of("auto", "analytic", "monte_carlo"),
         "beta": AT_LEAST_0 | Component("objective"),
         "free_bits": AT_LEAST_0,
     },

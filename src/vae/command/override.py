@@ -8,4 +8,9 @@ def override(key: str, value: object) -> str:
 
     A path may contain spaces, commas, = and quotes.
     """
-    return f"{key}={QuotedString(text=str(value), quote=Quote.single).with_quotes()}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: object) -> str:
+    """Return `'value'`, which Hydra reads as exactly this value, also within a list."""
+    return QuotedString(text=str(value), quote=Quote.single).with_quotes()

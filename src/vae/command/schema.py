@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.checks import ConfigError, Either, Kind, ListOf, Several, written
+from vae.checks import NULL, ConfigError, Either, Kind, ListOf, Several, written
 from vae.command.keys import ARGUMENTS, COMMANDS, FURTHER, REFUSED, Component, Group, Members, Network, Place
 from vae.command.signature import Signature, signature
 from vae.paths import CONF
@@ -150,6 +150,7 @@ def _arguments(
     if target not in ARGUMENTS or there - described.keys() or expected - there:
         takes = signature(target) or NONE
     kinds = {key: kind for key, kind in {**takes.arguments, **described}.items() if key not in component.given}
+    kinds |= {key: NULL | kind for key in component.filled if (kind := kinds.get(key)) is not None}
     required = [*(takes.required - {*component.given}), *component.required]
     kinds |= dict.fromkeys(SPECIAL)
     return kinds, required, takes.takes_any and target not in ARGUMENTS

@@ -48,7 +48,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path)
+        self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path).expanduser()
         self.config_file = self.path / ".hydra" / "config.yaml"
         self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"

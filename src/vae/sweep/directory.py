@@ -154,7 +154,7 @@ class SweepDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.manifest_file = self.path / "sweep.json"
 
     def manifest(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def resume_arguments(argv: list[str]) -> list[str]:
         return argv
     from vae.run.directory import RunDirectory
 
-    path = Path(given["resume"][-1].removeprefix("resume="))
+    path = Path(given["resume"][-1].removeprefix("resume=")).expanduser()
     others = one_word_flags([argument for argument in argv[1:] if argument not in given["resume"]])
     try:
         with trusting(trust_of(others)):

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1 or not arguments[0].startswith("dir="):
             raise ConfigError("usage: python -m vae.sweep.report dir=<sweep directory>")
-        path = Path(arguments[0].removeprefix("dir="))
+        path = Path(arguments[0].removeprefix("dir=")).expanduser()
         write_report(path)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
