@@ -17,13 +17,20 @@ def test_the_commit_and_whether_the_sources_have_changed_since(tmp_path: Path) -
     assert commit(tmp_path) is None
     _git(tmp_path, "init")
     assert commit(tmp_path) is None  # nothing has been committed
-    (tmp_path / "a").write_text("1")
-    _git(tmp_path, "add", "a")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("1")
+    _git(tmp_path, "add", "src")
     _git(tmp_path, "commit", "-m", "one")
     head = commit(tmp_path)
     assert head is not None
     assert len(head) == 10
-    (tmp_path / "a").write_text("2")
+    (tmp_path / "notes.txt").write_text("are no source")
+    assert commit(tmp_path) == head
+    # A likelihood of one's own that is in no commit yet.
+    (tmp_path / "src" / "b.py").write_text("1")
+    assert commit(tmp_path) == head + "+"
+    (tmp_path / "src" / "b.py").unlink()
+    (tmp_path / "src" / "a.py").write_text("2")
     assert commit(tmp_path) == head + "+"
 
 

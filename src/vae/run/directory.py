@@ -189,6 +189,10 @@ class RunDirectory:
         else:
             write_atomically(self.images_file, json.dumps(digests, indent=2) + "\n")
 
+    def image_digests(self) -> dict[str, str]:
+        """The digest of each split's images, where those are files; else empty."""
+        return _readable(self.images_file) or {}
+
     def compare_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Say on stderr how far the images are other ones than those that the run was trained on.
 

@@ -19,13 +19,13 @@ def origin(trainer: Trainer) -> dict[str, str | None]:
 def commit(root: Path = ROOT) -> str | None:
     """Return the commit of the sources, or None if there is no repository.
 
-    A + follows it if the sources have changed since.
+    A + follows it if the sources have changed since, or have files that are in no commit.
     """
     if not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "--short=10", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+        return head + ("+" if _git(root, "status", "--porcelain", "--", "src", "conf", "train.py") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -124,16 +124,21 @@ def check_changes(saved: DictConfig, config: DictConfig) -> list[Change]:
         for follower in followers if was != value else ():
             if OmegaConf.select(config, follower, default=was) == was and _has(config, follower):
                 OmegaConf.update(config, follower, value)
-    changes = [change for change in _changes(_plain(saved), _plain(config)) if change.key != "resume"]
+    changes = [change for change in config_changes(saved, config) if change.key != "resume"]
     for key, before, now in changes:
         why = refusal(key)
         if why is not None:
             is_choice = isinstance(now, str) and (before is None or isinstance(before, dict))
             what = "options of a group are chosen when a run begins" if is_choice else why
-            was = "" if isinstance(before, dict) else f" (it is {_written(before)})"
-            raise ConfigError(f"{key}={_written(now)}: cannot change when a run is resumed{was}: {what}")
+            was = "" if isinstance(before, dict) else f" (it is {written(before)})"
+            raise ConfigError(f"{key}={written(now)}: cannot change when a run is resumed{was}: {what}")
     _check_schedule(config, changes)
     return changes
+
+
+def config_changes(before: DictConfig, now: DictConfig) -> list[Change]:
+    """The deepest keys at which two configs differ."""
+    return list(_changes(_plain(before), _plain(now)))
 
 
 def _check_schedule(config: DictConfig, changes: list[Change]) -> None:
@@ -170,7 +175,8 @@ def _changes(before: Any, now: Any, key: str = "") -> Iterator[Change]:
         yield Change(key, before, now)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as one would type it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -281,7 +287,7 @@ class Continuation:
         self._check_lengths()
         self.is_finished = there and run.is_complete() and is_over(self.done, config.trainer)
         if self.is_finished and self.changes:
-            keys = ", ".join(f"{key}={_written(now)}" for key, _, now in self.changes)
+            keys = ", ".join(f"{key}={written(now)}" for key, _, now in self.changes)
             raise ConfigError(f"{keys}: {self.describe()}")
 
     def _check_lengths(self) -> None:
