@@ -146,7 +146,7 @@ def test_nothing_named_is_one_line(tmp_path: Path) -> None:
     [
         (["measure=test/nl"], "error: measure=test/nl: must be one of val/elbo, "),
         (["format=html"], "error: format=html: must be one of markdown, latex, csv"),
-        (["level=95"], "error: level=95: must be a number at least 0.5 and at most 0.9999"),
+        (["level=95"], "error: level=95: must be a number of at least 0.5 and at most 0.9999"),
         (["runs=nowhere"], "error: nowhere: there is no such directory"),
     ],
 )

@@ -279,6 +279,16 @@ REPRODUCE = Group(
         "evaluate": ListOf(WORDS),
     }
 )
+TABLE = Group(
+    {
+        "runs": Several(Place("a directory of a sweep or of a run, or a pattern of such")),
+        "measure": Several(WORDS),
+        "over": WORDS,
+        "level": Number(minimum=0.5, maximum=0.9999),
+        "format": one_of("markdown", "latex", "csv"),
+        "out": NULL | PLACE,
+    }
+)
 COMMANDS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -286,6 +296,7 @@ COMMANDS = {
     "features": FEATURES_COMMAND,
     "baselines": BASELINES,
     "reproduce": REPRODUCE,
+    "table": TABLE,
 }
 
 # Of classes: what their arguments may be.

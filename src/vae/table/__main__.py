@@ -14,12 +14,9 @@ def print_table(config: "DictConfig") -> None:
     """Print a table of the runs, or write it to a file."""
     from pathlib import Path
 
-    from vae.checks import ConfigError
     from vae.run.files import write_atomically
     from vae.sweep.table import table, text
 
-    if config.runs is None:
-        raise ConfigError("runs=null: must be a directory of runs, a pattern of such, or a list of them")
     given = (config.runs, config.measure)
     where, measures = ([each] if isinstance(each, str) else list(each) for each in given)
     written = text(table(*where), measures, config.format, str(config.over), config.level)
