@@ -20,6 +20,7 @@ CONFIGS = {
     "vae.features": "features",
     "vae.reproduce": "reproduce",
     "vae.baselines": "baselines",
+    "vae.table": "table",
 }
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

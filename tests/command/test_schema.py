@@ -41,6 +41,7 @@ def configs() -> dict[str, tuple[str, DictConfig]]:
             "features": [],
             "baselines": [],
             "reproduce": ["table=burda"],
+            "table": ["runs=x"],
         }.items():
             found[command] = (command, compose(command, overrides))
     return found
