@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import QUICK, TRAIN, run_command, user_environment
+from commands import QUICK, REPOSITORY, TRAIN, run_command, user_environment
 from vae.command.interruption import SIGNALS, Interrupted, signals_interrupt
 from vae.run.resume import progress
 
@@ -146,3 +146,11 @@ def test_a_signal_at_any_moment_is_told_in_one_line(
     _, said = run.communicate(timeout=120)
     assert run.returncode == 128 + signum
     assert re.fullmatch(rf"{signum.name}: stopped; .*\n", said), said
+
+
+@pytest.mark.parametrize("program", [["-m", "vae.sample"], ["-m", "vae.train"], [TRAIN]])
+def test_a_signal_while_the_libraries_are_imported_is_one_line(program: list[str], tmp_path: Path) -> None:
+    (tmp_path / "hydra").mkdir()
+    (tmp_path / "hydra" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = run_command(*program, PYTHONPATH=f"{tmp_path}:{REPOSITORY / 'src'}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "SIGINT: stopped; nothing was saved\n")

@@ -14,23 +14,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-import hydra
-from hydra._internal import utils as hydra_utils
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from vae.command.interruption import Interrupted, interrupted_in_one_line, signals_interrupt
 
-from vae.checks import ConfigError
-from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
-from vae.command.interruption import Interrupted, signals_interrupt
-from vae.command.output import output_may_end
-from vae.command.override import override, quoted
-from vae.command.schema import check_config
-from vae.internals import before_the_folder_is_made
-from vae.paths import CONF, TRAIN
-from vae.progress import shown
-from vae.run.trust import trusting
+# A second or more on a busy machine, in which somebody may think better of it.
+with interrupted_in_one_line():
+    import hydra
+    from hydra._internal import utils as hydra_utils
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    from vae.checks import ConfigError
+    from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
+    from vae.command.output import output_may_end
+    from vae.command.override import override, quoted
+    from vae.command.schema import check_config
+    from vae.internals import before_the_folder_is_made
+    from vae.paths import CONF, TRAIN
+    from vae.progress import shown
+    from vae.run.trust import trusting
 
 OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 

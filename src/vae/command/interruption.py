@@ -59,6 +59,17 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(signum, earlier)
 
 
+@contextmanager
+def interrupted_in_one_line() -> Iterator[None]:
+    """Inside, the same, where nothing has been saved yet: the signal is printed, and ends the process."""
+    with signals_interrupt():
+        try:
+            yield
+        except Interrupted as signal:
+            signal.say("nothing was saved")
+            raise
+
+
 class _Handler:
     """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
 
