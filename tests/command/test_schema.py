@@ -333,6 +333,7 @@ def test_what_can_be_is_let_through(overrides: list[str], composed: Callable[...
         ("vae.train", ["-m", "sweep.dry_run=maybe", "seed=1,2"], "error: sweep.dry_run=maybe: must be true or f"),
         ("vae.train", ["~data"], "error: ~data: must be one of celeba, cifar10, digits"),
         ("vae.train", ["data=[digits,mnist]"], "error: data=[digits,mnist]: must be one of celeba, cifar10, dig"),
+        ("vae.train", ["prior=7"], "error: prior=7: must be one of autoregressive, categorical"),
         ("vae.train", ["network="], "error: network=: must be one of conv, gated_mlp, mlp"),
         ("vae.train", ["latent_size=1,2"], "error: latent_size=1,2: must be one value; several make a sweep, wi"),
         ("vae.train", ["name=${nosuch:1}"], "error: name=${nosuch:1}: must be a value, or ${key} of a key"),

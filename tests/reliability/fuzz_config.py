@@ -1,4 +1,4 @@
-"""Train with whatever a command line may hold: it runs, or says in one line what is wrong.
+"""Train with whatever a command line may hold: it runs, or one line names a key, its value and what is allowed.
 
 python -m reliability.fuzz_config [examples=2000] [seed=0] [folder=runs/fuzz]
 """
@@ -152,7 +152,7 @@ def _slow(key: str) -> bool:
 
 
 def attempt(overrides: list[str], folder: Path) -> str:
-    """`ran`, `refused`, `unnamed` (an exception that is no ConfigError, in one line), or what is wrong.
+    """`ran`, `refused`, `unnamed` (one line, but without the key, its value or what is allowed), or what is wrong.
 
     Args:
         overrides: the command line.
@@ -180,10 +180,44 @@ def attempt(overrides: list[str], folder: Path) -> str:
         return f"hangs: more than {time.monotonic() - started:.0f} s"
     said = [line for line in (folder / "err").read_text(errors="replace").splitlines() if line.strip()]
     said = [line for line in said if not line.startswith(("warning: ", "posterior collapse"))]
-    return judge(status, said)
+    return judge(status, said, overrides)
 
 
-def judge(status: int, said: list[str]) -> str:
+ALLOWED = (
+    *(
+        "must be",
+        "must stay",
+        "must be given",
+        "no such key",
+        "did you mean",
+        "there are no spaces",
+        "an override is",
+    ),
+    *(
+        "use ",
+        "needs ",
+        "give ",
+        "can be ",
+        "at most",
+        "at least",
+        "make it ",
+        "put ",
+        "cannot change",
+        "--help lists",
+    ),
+    *("is refused: the classes that", "trust=[", "would take", "must have", "is the same job", "choose another"),
+)
+"""Words by which a line says what may stand there."""
+
+
+def names(line: str, overrides: list[str]) -> bool:
+    """Whether a line has a key and a value, typed or following what was, and says what is allowed."""
+    keys = [override.lstrip("+~-").partition("=")[0] for override in overrides]
+    has_key = any(key and key in line for key in keys) or re.search(r"[a-z_]\w*(\.\w+)*=\S", line) is not None
+    return has_key and any(words in line for words in ALLOWED)
+
+
+def judge(status: int, said: list[str], overrides: list[str]) -> str:
     """An exit status and the lines on stderr, in a word."""
     if status == 0:
         return "ran"
@@ -191,7 +225,7 @@ def judge(status: int, said: list[str]) -> str:
         return f"status {status}: {said[-1:]}"
     if len(said) != 1 or not said[0].startswith("error: "):
         return f"{len(said)} lines: {said[-1:]} {said[:2]}"
-    return "unnamed" if "HYDRA_FULL_ERROR" in said[0] else "refused"
+    return "refused" if names(said[0], overrides) and "HYDRA_FULL_ERROR" not in said[0] else "unnamed"
 
 
 def main(examples: int = 2000, seed: int = 0, folder: str = "") -> int:

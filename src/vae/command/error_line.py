@@ -40,6 +40,11 @@ def _error_line(error: BaseException, arguments: Sequence[str], config_name: str
     if hydra_error is not None:
         return f"error: {_composition(hydra_error, chain, arguments, config_name)}"
     root = chain[-1]
+    if "Config group override must be a string or a list" in str(root):
+        for argument in arguments:
+            group = argument.lstrip("+~").partition("=")[0]
+            if _options(group) and not re.search(r"=[\[A-Za-z_]", argument):
+                return f"error: {argument}: must be one of {', '.join(_options(group))}"
     if isinstance(root, OSError) and (place := _place(root, arguments)):
         return f"error: {place}: must be a place that can be used ({root.strerror}: {root.filename})"
     if isinstance(root, OmegaConfBaseException) and (typed := [a for a in arguments if "${" in a]):

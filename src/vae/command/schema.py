@@ -166,7 +166,7 @@ def _target(node: DictConfig, component: Component, name: str) -> str:
     if target in REFUSED:
         raise ConfigError(f"{name}._target_={target}: must be {REFUSED[target]}")
     if (why := refusal(target, component.group)) is not None:
-        raise ConfigError(f"{name}._target_={written(target)}: is refused: {why}")
+        raise ConfigError(f"{name}._target_={written(target)}: is refused: {why} (it must be {component.allowed})")
     return str(target)
 
 
