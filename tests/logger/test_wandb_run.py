@@ -6,9 +6,13 @@ from types import ModuleType
 
 import pytest
 from hydra.utils import instantiate
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
+from wandb.errors import CommError
 from wandb.sdk.wandb_run import Run
 
+from vae import progress
+from vae.checks import ConfigError
 from vae.logger.wandb_run import LAUNCH_INPUTS, WandbRun, _unless_launched
 
 
@@ -55,3 +59,22 @@ def test_wandb_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     with _unless_launched():
         assert Run._detect_and_apply_job_inputs is not apply
     assert Run._detect_and_apply_job_inputs is apply
+
+
+def test_a_server_that_does_not_answer_is_waited_for_by_name_and_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited_for = []
+
+    def silent(logger: WandbLogger) -> None:
+        waited_for.extend(each.name for each in progress._tasks)
+        raise CommError("Run initialization has timed out after 90.0 sec.")
+
+    monkeypatch.setattr(WandbLogger, "experiment", property(silent))
+    settings = {"base_url": "https://wandb.example"}
+    logger = WandbRun(project="vae", save_dir=str(tmp_path), mode="online", settings=settings)
+    with pytest.raises(
+        ConfigError, match=r"mode=online: must be offline where https://wandb\.example cannot be used"
+    ):
+        logger.experiment  # noqa: B018
+    assert waited_for == ["waiting for W&B at https://wandb.example"]

@@ -1,5 +1,6 @@
 """One W&B run for each run."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
+
+from vae.checks import ConfigError
+from vae.progress import task
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -36,9 +40,30 @@ class WandbRun(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "Run":
-        """The W&B run, which begins when it is first asked for."""
-        with _unless_launched():
+        """The W&B run, which begins when it is first asked for.
+
+        Raises:
+            ConfigError: W&B cannot begin it, as when its server does not answer.
+        """
+        if self._experiment is not None:
             return super().experiment
+        from wandb.errors import Error
+
+        mode, server = self._wandb_init.get("mode"), self._server()
+        try:
+            with _unless_launched(), task(f"waiting for W&B at {server}" if mode == "online" else "starting W&B"):
+                return super().experiment
+        except Error as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                f"logger.wandb.mode={mode}: must be offline where {server} cannot be used ({why})"
+            ) from error
+
+    def _server(self) -> str:
+        """Where W&B sends a run that is online."""
+        settings = self._wandb_init.get("settings") or {}
+        typed = settings.get("base_url") if isinstance(settings, dict) else None
+        return typed or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
