@@ -50,9 +50,9 @@ def train(config: "DictConfig") -> float | None:
             brought,
             build_module,
             build_trainer,
+            explained,
             finish_loggers,
             hide_unused_gpus,
-            unmonitored,
         )
         from vae.training.execution import set_matmul_precision
         from vae.training.threads import threads_for, use_threads
@@ -124,8 +124,10 @@ def train(config: "DictConfig") -> float | None:
                     module, data, ckpt_path=best_checkpoint(trainer, run), weights_only=True, verbose=False
                 )
                 trainer.test(module, data, verbose=False)
-            except MisconfigurationException as error:
-                raise unmonitored(config, trainer, error) from error
+            except (MisconfigurationException, RuntimeError) as error:
+                if (plain := explained(config, trainer, error)) is error:
+                    raise
+                raise plain from error
             finally:
                 finish_loggers(trainer)
 

@@ -16,7 +16,7 @@ from vae.objective.iwae import IWAE
 from vae.objective.objective import Objective
 from vae.objective.reconstruction import Reconstruction
 from vae.paths import CONF
-from vae.training.build import build_module, build_trainer
+from vae.training.build import build_module, build_trainer, explained
 from vae.training.combination import check_combination
 from vae.training.execution import set_network_type
 
@@ -251,3 +251,46 @@ def test_bad_combinations_are_one_line(
     config = composed(*overrides)
     with pytest.raises(Exception, match=message):
         build_module(config, instantiate(config.data))
+
+
+def test_more_draws_than_the_memory_holds_are_refused_before_one_is_made(
+    composed: Callable[..., DictConfig],
+) -> None:
+    config = composed("objective=iwae", "objective.k=1000000000", "objective.chunk=999999999")
+    line = r"objective\.k=1000000000, objective\.chunk=999999999: must be fewer draws, or fewer"
+    with pytest.raises(ConfigError, match=line):
+        build_module(config, instantiate(config.data))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"],
+            "optimizer.momentum=0, optimizer.nester",
+        ),
+        (["+scheduler._target_=torch.optim.lr_scheduler.CyclicLR", "+scheduler._partial_=true"], "scheduler"),
+    ],
+)
+def test_what_the_optimizer_refuses_is_named_by_its_keys(
+    overrides: list[str], line: str, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(*overrides)
+    with pytest.raises(ConfigError) as refused:
+        build_module(config, instantiate(config.data))
+    assert str(refused.value).startswith(line)
+
+
+def test_a_librarys_error_is_explained_by_the_keys_that_it_is_about(composed: Callable[..., DictConfig]) -> None:
+    config = composed("monitor.metric=val/nothing", "trainer.accelerator=cpu", "logger=none", "callback=none")
+    trainer = build_trainer(config)
+    memory = explained(config, trainer, RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"))
+    assert str(memory).startswith(
+        "objective.k=1, data.batch_size=64: must be smaller, or objective.chunk=null a num"
+    )
+    name = "`ModelCheckpoint(monitor='val/nothing')` could not find the monitored key"
+    assert str(explained(config, trainer, ValueError(name))).startswith(
+        "monitor.metric=val/nothing: must be one of"
+    )
+    other = RuntimeError("something else")
+    assert explained(config, trainer, other) is other

@@ -93,9 +93,9 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     _check_optimizer(config)
     model = build_model(config, data.image_shape)
     objective = instantiate(config.objective)
-    check_combination(model, objective, data.values)
     # A set that is smaller than its batch is one batch, and how large it is has not been read yet.
-    _check_step(objective, min(data.batch_size, 1000), model.likelihood.param_shape)
+    _check_step(objective, min(data.batch_size, 1000), model)
+    check_combination(model, objective, data.values)
     set_network_type(model, str(config.trainer.precision))
     sizes = sizes_of(model, data)
     skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
@@ -178,11 +178,15 @@ def _whole_numbers(node: Any) -> Iterator[int]:
         yield from _whole_numbers(child)
 
 
-def _check_step(objective: Objective, batch_size: int, param_shape: Sequence[int]) -> None:
-    """Refuse a step whose decoder's output alone is too large for the memory."""
-    draws = min(objective.draws, objective.chunk or objective.draws)
-    images = f"{draws:,} decoded draws of each image of a batch"
-    check_memory(f"objective.k, objective.chunk: {images}", 4 * draws * batch_size * prod(param_shape))
+def _check_step(objective: Objective, batch_size: int, model: LatentModel) -> None:
+    """Refuse a step whose draws, or whose decoder's output with its gradient, are too large for the memory."""
+    together = min(objective.draws, objective.chunk or objective.draws)
+    numbers = objective.draws * model.latent_size + 2 * together * prod(model.likelihood.param_shape)
+    check_memory(
+        f"objective.k={objective.draws}, objective.chunk={written(objective.chunk)}: must be fewer draws, or fewer"
+        f" at a time (objective.chunk), as {together:,} decoded draws of each image of a batch",
+        4 * batch_size * numbers,
+    )
 
 
 def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
@@ -264,7 +268,7 @@ def _named(config: DictConfig, group: str, message: str) -> str:
     """The keys of a group that a library's message names, with their values; all of them if it names none."""
     values = {key: value for key, value in config[group].items() if not str(key).startswith("_")}
     found = {key: value for key, value in values.items() if re.search(rf"(?i)\b{key}\b", message)}
-    return ", ".join(f"{group}.{key}={written(value)}" for key, value in (found or values).items())
+    return ", ".join(f"{group}.{key}={written(value)}" for key, value in (found or values).items()) or group
 
 
 def _check_optimizer(config: DictConfig) -> None:
@@ -357,13 +361,23 @@ def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
     return {name: callbacks[name] for name in sorted(callbacks, key=lambda name: name == "last")}
 
 
-def unmonitored(config: DictConfig, trainer: Trainer, error: Exception) -> Exception:
-    """The line for a monitored number that there is none of; any other error as it is."""
+def explained(config: DictConfig, trainer: Trainer, error: Exception) -> Exception:
+    """The line for a library's error of which the keys are known; any other error as it is.
+
+    These are a monitored number that there is none of, and memory that does not suffice.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", text):
+        return ConfigError(
+            f"objective.k={config.objective.k}, data.batch_size={config.data.batch_size}: must be smaller, or"
+            f" objective.chunk={written(config.objective.get('chunk'))} a number of draws at a time: there is not"
+            f" enough memory ({text[:200]})"
+        )
     monitors = {"monitor.metric": config.monitor.metric}
     monitors |= {f"callback.{key}.monitor": each.get("monitor") for key, each in config.callback.items() if each}
     there = sorted(name for name in trainer.callback_metrics if "/" in name)
     for key, name in monitors.items():
-        if name not in there and repr(name) in str(error):
+        if "monitor" in text and name not in there and repr(name) in text:
             return ConfigError(f"{key}={name}: must be one of {', '.join(there)}")
     return error
 
