@@ -96,8 +96,10 @@ def test_what_is_transparent_shows_the_background(mode: str, background: tuple[i
     elif mode == "I;16":
         encoded = encode(Image.fromarray(grey.astype(np.uint16) * 257), "PNG", transparency=0)
     else:
-        picture = Image.fromarray(np.dstack([grey, grey])).convert("RGBA")
-        encoded = encode(picture.convert(mode), "TIFF" if mode == "PA" else "PNG")
+        picture = Image.fromarray(grey).convert({"RGBA": "RGB", "LA": "L", "PA": "P"}[mode])
+        picture.putalpha(Image.fromarray(grey))
+        assert picture.mode == mode
+        encoded = encode(picture, "TIFF" if mode == "PA" else "PNG")
     made = Transform(3, 4, 8, background=background)(encoded)
     assert made[:, 0, 0].tolist() == list(background)
     assert made[:, 0, 7].tolist() == [255, 255, 255]

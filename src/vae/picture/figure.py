@@ -7,7 +7,7 @@ import subprocess
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
@@ -16,9 +16,6 @@ from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
 from vae.picture.sheet import PAD, Sheet, as_bytes, column_starts
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH, HEIGHT = 6.5, 9.0
@@ -52,8 +49,8 @@ def save_figure(path: Path, sheet: Sheet) -> None:
         figure.savefig(path, metadata=metadata if path.suffix == ".png" else {"Title": sheet.title})
 
 
-def draw_sheet(sheet: Sheet) -> tuple["Figure", dict[str, str]]:
-    """Return a sheet as a figure, and the metadata for a PNG of it.
+def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, str]]:
+    """Return a sheet as a figure of Matplotlib's, and the metadata for a PNG of it.
 
     The layout is in dots. Each pixel of the sheet takes a whole number of dots.
     """
