@@ -335,3 +335,19 @@ def test_what_wandb_leaves_in_a_run_is_no_link_to_be_afraid_of(tmp_path: Path) -
         run.log({"a": 1})
     assert any(path.is_symlink() for path in (tmp_path / "wandb").rglob("*"))
     check_folder(tmp_path)
+
+
+def test_decoded_images_of_the_readers_own_are_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"data": {"_target_": "vae.data.celeba.CelebA", "path": "there", "cache": str(tmp_path)}}
+    # A stranger's config may name any folder.
+    assert readers_data(plain)["cache"] != str(tmp_path)
+    (tmp_path / "celeba-64x64x3-0123456789ab.images").touch()
+    assert readers_data(plain)["cache"] == str(tmp_path)
+    assert readers_data(plain, cache="mine")["cache"] == "mine"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getuid", lambda: -1)
+        assert readers_data(plain)["cache"] != str(tmp_path)
+    monkeypatch.setenv("CACHE_DIR", "elsewhere")
+    assert readers_data(plain)["cache"] != str(tmp_path)

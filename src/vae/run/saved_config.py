@@ -6,6 +6,7 @@ besides only what is on a short list; its places are those of its reader (`resum
 """
 
 import math
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
@@ -176,19 +177,30 @@ def readers_data(config: Mapping[str, Any], images: str | None = None, cache: st
         config: the run's, plain nested data.
         images: the reader's own folder of images; None for that of the run or, if it is not there, the usual one,
             as a set that is not there is downloaded.
-        cache: the reader's own folder for decoded images; None for the usual one.
+        cache: the reader's own folder for decoded images; None for that of the run if the reader owns it and has
+            decoded images there, else the usual one.
     """
     data, usual = dict(config["data"]), readers_paths()
     recorded = (config.get("paths") or {}).get("data")
     downloads = str(data.get("_target_")).startswith("vae.data.") and "image_folder" not in str(data["_target_"])
     for key, value in data.items():
         if key == "cache":
-            data[key] = cache or usual.cache
+            data[key] = cache or (value if _is_readers_cache(value) else usual.cache)
         elif isinstance(value, str) and value == recorded:
             data[key] = images or (value if Path(value).is_dir() else usual.data)
         elif key == "path" and isinstance(value, str) and downloads and not Path(value).is_dir():
             data[key] = images or usual.data
     return data
+
+
+def _is_readers_cache(folder: object) -> bool:
+    """Whether a folder is the reader's and has decoded images in it, and the environment names no other one."""
+    if not isinstance(folder, str) or "CACHE_DIR" in os.environ or not hasattr(os, "getuid"):
+        return False
+    try:
+        return Path(folder).stat().st_uid == os.getuid() and any(Path(folder).glob("*.images"))
+    except (OSError, ValueError):
+        return False
 
 
 def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Collection[str] = ()) -> DictConfig:

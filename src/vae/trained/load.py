@@ -23,7 +23,7 @@ def data_config(config: DictConfig, paths: DictConfig) -> DictConfig:
 
     Args:
         config: the run's config.
-        paths: `data` and `cache`, null for the folder in which the run found its images, and for the usual cache.
+        paths: `data` and `cache`, null for the folders that `vae.run.saved_config.readers_data` chooses.
     """
     plain = {
         "data": OmegaConf.to_container(config.data),
