@@ -19,7 +19,7 @@ LONGER = [f"tests/{name}" for name in ("command", "data", "run", "logger", "swee
 NOT_COPIED = ("", ".git", "runs", "multirun", "data", "cache", "weights", "wandb", "dist")
 NOBODY = 54321
 """A user whom the machine does not know."""
-NOWHERE = "/nonexistent"
+NOWHERE = "/proc/nonexistent"
 OF_THE_USER = {
     "HOME": f"{NOWHERE}/home",
     "DATA_DIR": f"{NOWHERE}/data",

@@ -1,7 +1,10 @@
 """One W&B run for each run."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +52,7 @@ class WandbRun(WandbLogger):
             return super().experiment
         from wandb.errors import Error
 
+        _give_a_home()
         mode, server = self._wandb_init.get("mode"), self._server()
         try:
             with _unless_launched(), task(f"waiting for W&B at {server}" if mode == "online" else "starting W&B"):
@@ -70,6 +74,19 @@ class WandbRun(WandbLogger):
         """The config as nested plain values, by which W&B can filter and group, and not as one string a group."""
         plain = OmegaConf.to_container(OmegaConf.create(params), resolve=True)
         super().log_hyperparams(plain)  # type: ignore[arg-type]
+
+
+def _give_a_home() -> None:
+    """Have W&B keep its cache and settings in a temporary folder where the user has no home to write to.
+
+    It would fill stderr with its own log otherwise (0.31), or warn that it cannot read its settings.
+    """
+    for name, usual in (("WANDB_CACHE_DIR", "~/.cache/wandb"), ("WANDB_CONFIG_DIR", "~/.config/wandb")):
+        try:
+            os.makedirs(os.path.expanduser(os.environ.get(name, usual)), exist_ok=True)
+        except OSError:
+            os.environ[name] = folder = tempfile.mkdtemp(prefix="wandb-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 @contextmanager
