@@ -75,7 +75,7 @@ def test_every_parameter_gets_a_gradient_and_every_output_the_condition(name: st
     ("make", "message"),
     [
         (lambda: PixelCNN(1, 1, 4, 4, kernel=4), "kernel=4: must be odd"),
-        (lambda: PixelCNN(1, 1, 4, 4, layers=0), "layers=0: must be a whole number of at least 1"),
+        (lambda: PixelCNN(1, 1, 4, 4, layers=0), "layers=0: must be a whole number from 1 to 1000"),
         (lambda: Transformer(1, 1, 4, 4, channels=10, heads=4), "channels=10: must be a multiple of heads=4"),
     ],
 )

@@ -105,7 +105,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     ("options", "message"),
     [
         ({"pixels": "gaussian"}, r"likelihood\.pixels=gaussian: must be one of bernoulli, categorical"),
-        ({"kernel": 2}, r"likelihood\.kernel=2: must be a whole number of at least 3"),
+        ({"kernel": 2}, r"likelihood\.kernel=2: must be a whole number from 3 to 99"),
         ({"kernel": 4}, r"likelihood\.kernel=4: must be odd"),
         ({"maps": 0}, r"likelihood\.maps=0"),
     ],

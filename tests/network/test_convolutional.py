@@ -212,7 +212,7 @@ def test_depth_follows_from_the_size() -> None:
         (partial(norm_layer, "layer", 8), "network.norm=layer: must be one of group, batch, none"),
         (
             partial(ResNetEncoder, (3, 8, 8), **OPTIONS, blocks=0),
-            "network.blocks=0: must be a whole number of at least 1",
+            "network.blocks=0: must be a whole number from 1 to 1000",
         ),
     ],
 )

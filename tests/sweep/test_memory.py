@@ -130,6 +130,7 @@ def test_what_a_job_leaves_in_cycles_is_freed_and_what_came_before_is_passed_ove
     left = weakref.ref(Cycle())
     give_back_memory()
     assert left() is None
-    assert gc.get_freeze_count() == frozen > 10_000
+    # What is passed over may still be let go of by whoever held it.
+    assert 10_000 < gc.get_freeze_count() <= frozen
     give_back_everything()
     assert gc.get_freeze_count() == 0
