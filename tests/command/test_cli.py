@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from commands import call_command, run_command
-from vae.command.command import STAND_ALONE, TAKES_A_VALUE, at_home, flags_first, quote_argument
+from vae.command.command import STAND_ALONE, TAKES_A_VALUE, at_home, flags_first, quote_argument, short_id
 from vae.command.schema import check_config
 from vae.run.directory import RunDirectory
 
@@ -147,3 +147,10 @@ def test_hydra_is_asked_within_the_process_and_not_by_its_environment() -> None:
         with pytest.raises(ZeroDivisionError):
             utils.run_and_report(lambda: 1 // 0)
     assert not utils._is_env_set("HYDRA_FULL_ERROR")
+
+
+def test_a_short_id_is_text_to_every_reader() -> None:
+    for _ in range(300):
+        made = short_id()
+        assert len(made) == 6
+        assert OmegaConf.create(f"id: {made}").id == made

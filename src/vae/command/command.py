@@ -35,7 +35,13 @@ with interrupted_in_one_line():
     from vae.progress import shown
     from vae.run.trust import trusting
 
-OmegaConf.register_new_resolver("short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+
+def short_id() -> str:
+    """Six characters that tell runs apart, and that no reader of YAML takes for a number, as it does 99e140."""
+    return secrets.choice("abcdef") + secrets.token_hex(3)[1:]
+
+
+OmegaConf.register_new_resolver("short_id", short_id, use_cache=True, replace=True)
 
 
 def _is_first_rank() -> bool:
