@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -294,11 +294,24 @@ print(cache.ImageCache(folder / "cache", "set", files, Transform(3, 16, 16, crop
 def _start(folder: Path, pause: float | str) -> subprocess.Popen[str]:
     environment: Mapping[str, str] = os.environ | {"PYTHONPATH": str(Path(cache_file.__file__).parents[2])}
     command = [sys.executable, "-c", PROGRAM, str(folder), str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    STARTED.append(process)
+    return process
+
+
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def _wait_for_partial(folder: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(folder.glob("cache/*.partial")):
         assert time.monotonic() < deadline, "the build never began"
         time.sleep(0.01)
