@@ -31,6 +31,7 @@ install_import_hook("vae", "typechecking.typechecked")
 
 import torch  # noqa: E402  the hook must come before anything that imports vae
 from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
 import vae.command.command  # noqa: E402, F401  the resolvers that conf/ asks for
@@ -45,6 +46,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_command_before() -> None:
+    """What Hydra keeps of a command that an earlier test ran in this process, `train` would take for its own."""
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture
