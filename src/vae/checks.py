@@ -61,10 +61,11 @@ class Kind(ABC):
             raise ConfigError(f"{key}={written(value)}: must be {self.allowed}")
 
     def __or__(self, other: "Kind") -> "Either":
-        return Either((*_parts(self), *_parts(other)))
+        return Either((*parts(self), *parts(other)))
 
 
-def _parts(kind: Kind) -> "tuple[Kind, ...]":
+def parts(kind: Kind) -> "tuple[Kind, ...]":
+    """Return the kinds of which a value may be of any."""
     return kind.kinds if isinstance(kind, Either) else (kind,)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae.checks import NULL, ConfigError, Either, Kind, ListOf, Several, written
+from vae.checks import NULL, ConfigError, Kind, ListOf, Several, parts, written
 from vae.command.keys import ARGUMENTS, COMMANDS, FURTHER, REFUSED, Component, Group, Members, Network, Place
 from vae.command.signature import Signature, signature
 from vae.paths import CONF
@@ -49,7 +49,7 @@ def _check(parent: DictConfig, key: str, kind: Kind, name: str, follows: bool | 
     if is_link and follows is False:
         return
     value = _resolved(parent, key, kind, name)
-    container = next((part for part in _parts(kind) if isinstance(part, CONTAINERS)), None)
+    container = next((part for part in parts(kind) if isinstance(part, CONTAINERS)), None)
     if container is not None and isinstance(value, DictConfig):
         _check_keys(value, container, name, None if is_link else follows)
     elif is_link or not follows:
@@ -62,10 +62,6 @@ def _check(parent: DictConfig, key: str, kind: Kind, name: str, follows: bool | 
 
 
 CONTAINERS = (Group, Members, Component, Network)
-
-
-def _parts(kind: Kind) -> tuple[Kind, ...]:
-    return kind.kinds if isinstance(kind, Either) else (kind,)
 
 
 def _resolved(parent: DictConfig, key: str, kind: Kind, name: str) -> Any:
@@ -82,7 +78,7 @@ def _resolved(parent: DictConfig, key: str, kind: Kind, name: str) -> Any:
 
 def _is_place(kind: Kind) -> bool:
     return any(
-        isinstance(part.kind if isinstance(part, ListOf | Several) else part, Place) for part in _parts(kind)
+        isinstance(part.kind if isinstance(part, ListOf | Several) else part, Place) for part in parts(kind)
     )
 
 
@@ -116,16 +112,16 @@ def _kinds(node: DictConfig, container: Kind, name: str) -> tuple[Mapping[str, K
         case Members(kind):
             return dict.fromkeys(map(str, node), kind), (), False
         case Network(encoder, decoder):
-            parts = {"encoder": encoder, "decoder": decoder}
+            networks = {"encoder": encoder, "decoder": decoder}
             arguments: dict[str, Kind | None] = {}
             is_open = False
-            for key, part in parts.items():
+            for key, part in networks.items():
                 if isinstance(node.get(key), DictConfig) and isinstance(node[key].get("_target_"), str):
                     found, _, opens = _arguments(node[key], part, _join(name, key))
                     arguments |= {argument: kind for argument, kind in found.items() if argument not in SPECIAL}
                     # Of a network of one's own nothing is known of how its config is written.
                     is_open |= opens or node[key]["_target_"] not in ARGUMENTS
-            return arguments | parts, parts, is_open
+            return arguments | networks, networks, is_open
         case Component():
             return _arguments(node, container, name)
     raise TypeError(container)
