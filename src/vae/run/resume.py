@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae.checks import ConfigError, check_bool, check_int
+from vae.checks import ConfigError, check_bool
 from vae.internals import epochs_in_checkpoint, seconds_in_checkpoint
 from vae.run.checkpoint import newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
@@ -280,9 +280,6 @@ class Continuation:
         self.run, self.trainer = run, config.trainer
         self.checkpoint = run.last_checkpoint() if there else None
         self.done = progress(self.checkpoint) if self.checkpoint else NOTHING
-        if saved is not None:
-            for key in ("max_epochs", "max_steps"):
-                check_int(f"trainer.{key}", self.trainer[key], minimum=-1)
         self.changes = check_changes(saved, config) if saved is not None else []
         self._check_lengths()
         self.is_finished = there and run.is_complete() and is_over(self.done, config.trainer)
