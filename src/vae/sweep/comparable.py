@@ -1,6 +1,7 @@
 """Comparable jobs of a sweep: those whose bounds are for the same images and the same kind of likelihood."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae.checks import ConfigError
@@ -28,16 +29,16 @@ def scored(directory: SweepDirectory, jobs: Sequence[Job]) -> dict[str, Scored]:
     """
     if not may_differ(directory.manifest()["axes"]):
         return {}
-    kinds = {job.name: kind for job in jobs if (kind := scored_by(directory, job.name)) is not None}
+    kinds = {job.name: kind for job in jobs if (kind := scored_by(directory.path / job.name)) is not None}
     return kinds if len(set(kinds.values())) > 1 else {}
 
 
-def scored_by(directory: SweepDirectory, job: str) -> Scored | None:
-    """Return the images and the kind of likelihood of a job's bound, or None if the job has not begun."""
+def scored_by(run: Path) -> Scored | None:
+    """Return the images and the kind of likelihood of a run's bound, or None if no run has begun in the folder."""
     from vae.run.directory import RunDirectory  # here, so that listing a sweep does not wait for torch
 
     try:
-        return what_is_scored(RunDirectory(directory.path / job).config())
+        return what_is_scored(RunDirectory(run).config())
     except ConfigError:
         return None
 

@@ -35,12 +35,17 @@ def results(directory: SweepDirectory) -> pd.DataFrame:
     keys = varied_columns(directory)
     first, last = ["job", "status", *keys], ["seconds", "attempts", "reason"]
     table = pd.DataFrame(rows, columns=list(dict.fromkeys([*first, *(name for row in rows for name in row)])))
+    keys_as_numbers(table, keys)
+    final = sorted(set(table.columns) - {*first, *last}, key=_split_then_name)
+    return table.reindex(columns=[*first, *final, *last]).convert_dtypes()
+
+
+def keys_as_numbers(table: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Make the values of keys numbers, in place, where all of a key are."""
     for key in keys:
         numbers = pd.to_numeric(table[key], errors="coerce")
         if (numbers.notna() | table[key].isna()).all():
             table[key] = numbers
-    final = sorted(set(table.columns) - {*first, *last}, key=_split_then_name)
-    return table.reindex(columns=[*first, *final, *last]).convert_dtypes()
 
 
 def axis_name(key: str) -> str:

@@ -92,7 +92,7 @@ class StatusLine:
     def _note_best(self, name: str, state: State) -> None:
         value = self.directory.job(name).metrics().get(self.metric) if state == "done" else None
         if value is not None and may_differ(self.directory.manifest()["axes"]):
-            self._kinds.add(scored_by(self.directory, name))
+            self._kinds.add(scored_by(self.directory.path / name))
         if value is not None and (self._best is None or value > self._best[0]):
             self._best = (value, name)
 

@@ -17,7 +17,7 @@ from vae.run.saved_config import check_plain
 from vae.sweep.comparable import scored_by
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import NEUTRAL
-from vae.sweep.results import axis_name
+from vae.sweep.results import axis_name, keys_as_numbers
 
 Values = tuple[Any, ...]
 """What a row of means is of: `compares`, and the values of all keys but the one that it is over."""
@@ -45,7 +45,7 @@ def table(*where: str | Path) -> pd.DataFrame:
         run = RunDirectory(folder)
         if not run.is_complete():
             continue
-        kind = scored_by(SweepDirectory(folder.parent), folder.name)
+        kind = scored_by(folder)
         rows.append({"run": str(folder), "compares": "" if kind is None else str(kind)})
         typed.append(keys)
         numbers.append(run.metrics() | _evaluation(folder))
@@ -55,10 +55,7 @@ def table(*where: str | Path) -> pd.DataFrame:
     differ = [key for key in known if len({each.get(key) for each in typed}) > 1]
     named = [row | {key: own.get(key) for key in differ} for row, own in zip(rows, typed, strict=True)]
     frame = pd.DataFrame([{**row, **found} for row, found in zip(named, numbers, strict=True)])
-    for key in differ:
-        values = pd.to_numeric(frame[key], errors="coerce")
-        if (values.notna() | frame[key].isna()).all():
-            frame[key] = values
+    keys_as_numbers(frame, differ)
     return frame.convert_dtypes()
 
 
