@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from reliability.forked_train import SIGNALS, Forked, call_main, preload
+from reliability.forked_train import Forked, call_main, preload, stand_alone
 
 Asked = dict[str, Any]
 
@@ -32,14 +32,8 @@ def serve() -> None:
 
 
 def _run(asked: Asked) -> None:
-    import signal
-
-    os.setsid()
-    for signum in SIGNALS:
-        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    stand_alone(asked["out"], asked["err"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for descriptor, file in ((1, asked["out"]), (2, asked["err"])):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])

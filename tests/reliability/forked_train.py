@@ -43,17 +43,22 @@ def start(
     """
 
     def run() -> None:
-        os.setsid()
-        for signum in SIGNALS:
-            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
-        for descriptor, file in ((1, log), (2, errors or log)):
-            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        stand_alone(log, errors or log)
         fork_ranks()
         if sabotage is not None:
             sabotage()
         call_train([TRAIN, *arguments])
 
     return Forked(run)
+
+
+def stand_alone(out: str | Path, err: str | Path) -> None:
+    """Let a forked process have a group, signals and output of its own, as one that was started."""
+    os.setsid()
+    for signum in SIGNALS:
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    for descriptor, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
 
 
 def call_train(argv: list[str]) -> None:
