@@ -1,6 +1,7 @@
 """summary.csv and report.html, the latter as a real browser shows it."""
 
 import csv
+import os
 import re
 import time
 from collections.abc import Callable
@@ -89,6 +90,19 @@ def test_the_command(folder: SweepDirectory, capsys: pytest.CaptureFixture[str],
     assert "not a sweep's directory" in capsys.readouterr().err
     assert main([]) == 1
     assert "usage" in capsys.readouterr().err
+
+
+def test_last_is_the_sweep_that_was_started_or_resumed_last(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["dir=last"]) == 1
+    assert f"last: there is no sweep below {tmp_path / 'runs'}" in capsys.readouterr().err
+    for age, name in [(10, "a"), (0, "b"), (20, "c")]:
+        sweep = write_fake_sweep(tmp_path / "runs" / "digits" / name, seeds=1)
+        os.utime(sweep.manifest_file, (1e9 - age, 1e9 - age))
+    assert main(["dir=last"]) == 0
+    assert capsys.readouterr().out.strip() == str(Path("runs", "digits", "b", "report.html"))
 
 
 def test_two_hundred_jobs_take_ten_seconds_and_fifteen_megabytes_at_most(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class JobDirectory:
 
 
 class SweepDirectory:
-    """The files of a sweep.
+    """The files of a sweep; `last` names the newest one below ./runs.
 
     ```
     sweep.json        what is swept: the jobs and the config they share
@@ -154,7 +154,7 @@ class SweepDirectory:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = newest_sweep(Path("runs")) if str(path) == "last" else Path(path).expanduser()
         self.manifest_file = self.path / "sweep.json"
 
     def manifest(self) -> dict[str, Any]:
@@ -280,3 +280,19 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
                 return found
         return None
     return None if there == here else f"{key.partition('.')[2] or key} is {there} there and {here} here"
+
+
+def newest_sweep(root: Path) -> Path:
+    """The sweep below a folder that was started or resumed last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found: list[tuple[float, Path]] = []
+    for folder, names, files in os.walk(root):
+        if "sweep.json" in files:
+            names.clear()
+            found.append((Path(folder, "sweep.json").stat().st_mtime, Path(folder)))
+    if not found:
+        raise ConfigError(f"last: there is no sweep below {root.absolute()}")
+    return max(found)[1]

@@ -30,7 +30,8 @@ def table(*where: str | Path) -> pd.DataFrame:
     """Return a row for each finished run: its directory, the keys in which the runs differ, and its numbers.
 
     Args:
-        *where: directories of sweeps and of single runs, or patterns of them, such as `runs/mnist/sweep_*`.
+        *where: directories of sweeps and of single runs, or patterns of them, such as `runs/mnist/sweep_*`;
+            `last` is the newest sweep below ./runs.
 
     Returns:
         `run`; `compares`, the images and the kind of likelihood, within which bounds compare; a column for each
@@ -62,6 +63,8 @@ def table(*where: str | Path) -> pd.DataFrame:
 def _runs(where: Sequence[str | Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """Each run's directory, and the keys that were typed for it with their values."""
     for pattern in where:
+        if str(pattern) == "last":
+            pattern = SweepDirectory("last").path
         folders = sorted(Path(found) for found in glob.glob(str(Path(pattern).expanduser())))
         if not folders:
             raise ConfigError(f"{pattern}: there is no such directory")

@@ -1,4 +1,4 @@
-"""The report of a sweep: `python -m vae.sweep.report dir=runs/…/sweep_…`."""
+"""The report of a sweep: `python -m vae.sweep.report dir=runs/…/sweep_…`, or dir=last."""
 
 import sys
 from pathlib import Path
@@ -11,8 +11,8 @@ from vae.sweep.report.data import report_data
 from vae.sweep.results import results, write_summary
 
 
-def write_report(path: str | Path) -> None:
-    """Write summary.csv and report.html into a sweep's directory; both as things stand now.
+def write_report(path: str | Path) -> Path:
+    """Write summary.csv and report.html into a sweep's directory, both as things stand now; return the report's path.
 
     Raises:
         ConfigError: this is no sweep's directory.
@@ -22,7 +22,9 @@ def write_report(path: str | Path) -> None:
     table = results(directory)
     data = report_data(directory, table)
     write_summary(directory, table)
-    write_atomically(directory.path / "report.html", page(data["title"], "sweep", data))
+    report = directory.path / "report.html"
+    write_atomically(report, page(data["title"], "sweep", data))
+    return report
 
 
 def main(arguments: list[str]) -> int:
@@ -30,10 +32,9 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1 or not arguments[0].startswith("dir="):
             raise ConfigError("usage: python -m vae.sweep.report dir=<sweep directory>")
-        path = Path(arguments[0].removeprefix("dir=")).expanduser()
-        write_report(path)
+        report = write_report(arguments[0].removeprefix("dir="))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(path / "report.html")
+    print(report)
     return 0
