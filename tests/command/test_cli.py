@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from commands import call_command, run_command
 from vae.command.command import STAND_ALONE, TAKES_A_VALUE, at_home, flags_first, quote_argument, short_id
-from vae.command.schema import check_config
+from vae.command.schema import check_composed
 from vae.run.directory import RunDirectory
 
 PROGRAM = """
@@ -116,7 +116,7 @@ def test_so_it_is_in_the_environment_in_quotes_and_in_every_command(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DATA_DIR", "~/d")
     config = composed("data=mnist", "paths.cache='~/c'")
-    check_config(config, "train")
+    check_composed(config, "train")
     assert (config.data.path, config.paths.cache) == (f"{tmp_path}/d", f"{tmp_path}/c")
     assert RunDirectory("~/run").path == tmp_path / "run"
     assert quote_argument(["", "run=~/a,b"], "run") == ["", f"run='{tmp_path}/a,b'"]

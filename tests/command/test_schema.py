@@ -16,7 +16,7 @@ from commands import REPOSITORY, call_command, run_command
 from test_conf import OPTIONS, override_of
 from vae.checks import Choice, ConfigError, Either, Kind, ListOf, Number, Several, Whole
 from vae.command.keys import ARGUMENTS, COMMANDS, FURTHER, Component, Group, Members, Network
-from vae.command.schema import check_config
+from vae.command.schema import check_composed
 from vae.command.signature import signature
 from vae.metric.evaluated_batch import Sizes
 from vae.paths import CONF
@@ -78,7 +78,7 @@ def described(node: DictConfig, kind: Kind, path: str = "") -> Iterator[tuple[st
 
 def test_every_key_of_conf_is_described_and_allowed(configs: dict[str, tuple[str, DictConfig]]) -> None:
     for option, (command, config) in configs.items():
-        check_config(config, command)
+        check_composed(config, command)
         unknown = [name for name, kind in described(config, COMMANDS[command]) if kind is None]
         assert unknown == [], option
 
@@ -303,7 +303,7 @@ def test_bad_input_is_named_with_its_value_and_what_is_allowed(
     overrides: list[str], line: str, composed: Callable[..., DictConfig]
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        check_config(composed(*overrides), "train")
+        check_composed(composed(*overrides), "train")
     assert str(refused.value).startswith(line)
     assert "\n" not in str(refused.value)
 
@@ -322,7 +322,7 @@ def test_bad_input_is_named_with_its_value_and_what_is_allowed(
     ],
 )
 def test_what_can_be_is_let_through(overrides: list[str], composed: Callable[..., DictConfig]) -> None:
-    check_config(composed(*overrides), "train")
+    check_composed(composed(*overrides), "train")
 
 
 @pytest.mark.parametrize(

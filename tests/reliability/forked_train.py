@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from commands import TRAIN
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def preload() -> None:

@@ -29,7 +29,7 @@ with interrupted_in_one_line():
     from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
     from vae.command.output import output_may_end
     from vae.command.override import override, quoted
-    from vae.command.schema import check_config
+    from vae.command.schema import check_composed
     from vae.internals import before_the_folder_is_made
     from vae.paths import CONF, TRAIN
     from vae.progress import shown
@@ -78,7 +78,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(given)
         def task(config: DictConfig) -> float | None:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                check_config(config, config_name)  # a single run's has been checked before it had a folder
+                check_composed(config, config_name)  # a single run's has been checked before it had a folder
             with trusting(config.get("trust") or ()):
                 return showing(config)
 
@@ -106,7 +106,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
-        check = functools.partial(check_config, command=config_name)
+        check = functools.partial(check_composed, command=config_name)
 
         @functools.wraps(given)
         def run() -> None:

@@ -18,7 +18,7 @@ NONE = Signature({}, frozenset(), takes_any=True)
 """That of a class whose source cannot be read."""
 
 
-def check_config(config: DictConfig, command: str) -> None:
+def check_composed(config: DictConfig, command: str) -> None:
     """Refuse a value that a key may not have, a key that nothing reads, and the lack of one that is read.
 
     Interpolations are resolved to be checked, and stay. A `~` at the beginning of a path becomes a home.
@@ -39,7 +39,7 @@ def check_config(config: DictConfig, command: str) -> None:
 
 
 def check_part(config: DictConfig, key: str, command: str) -> None:
-    """As `check_config`, of one key at the top and all below it."""
+    """As `check_composed`, of one key at the top and all below it."""
     _check(config, key, COMMANDS[command].keys[key], key, None)
 
 

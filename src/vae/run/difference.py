@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vae.run.directory import RunDirectory
-from vae.run.resume import config_changes, written
+from vae.run.resume import config_changes
 
 OF_EACH = ("name", "resume", "trust", "open", "paths", "logger", "sweep")
 """Keys that are a run's own, and change nothing in it."""
@@ -29,7 +29,7 @@ def differences(first: RunDirectory, second: RunDirectory) -> list[Row]:
     rows = [Row("", first.path.name, second.path.name, "second − first")]
     folders = [str(config.paths.run) for config in configs]
     for key, *values in config_changes(*configs):
-        texts = [written(value) for value in values]
+        texts = [_in_full(value) for value in values]
         # What lies in the one's folder and in the other's is the same.
         within = {text.replace(folder, "…") for text, folder in zip(texts, folders, strict=True)}
         if key.partition(".")[0] not in OF_EACH and len(within) > 1:
@@ -45,7 +45,12 @@ def differences(first: RunDirectory, second: RunDirectory) -> list[Row]:
 def _unequal(title: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Row]:
     for name in dict.fromkeys([*first, *second]):
         if first.get(name) != second.get(name):
-            yield Row(f"{title}: {name}", written(first.get(name)), written(second.get(name)))
+            yield Row(f"{title}: {name}", _in_full(first.get(name)), _in_full(second.get(name)))
+
+
+def _in_full(value: Any) -> str:
+    """A value as one would type it, however long."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _numbers(name: str, first: float | None, second: float | None) -> Row:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae.checks import ConfigError, check_bool
+from vae.checks import ConfigError, check_bool, written
 from vae.internals import epochs_in_checkpoint, seconds_in_checkpoint
 from vae.run.checkpoint import newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
@@ -173,11 +173,6 @@ def _changes(before: Any, now: Any, key: str = "") -> Iterator[Change]:
             yield from _changes((before or {}).get(name), (now or {}).get(name), f"{key}.{name}")
     elif before != now or isinstance(before, bool) != isinstance(now, bool):
         yield Change(key, before, now)
-
-
-def written(value: Any) -> str:
-    """A value as one would type it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Progress(NamedTuple):

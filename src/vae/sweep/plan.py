@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.checks import ConfigError
-from vae.command.schema import check_config, check_part
+from vae.command.schema import check_composed, check_part
 
 LONGEST_NAME = 180
 """Bytes: file systems allow 255 for a name, and others (W&B, archives) add to it."""
@@ -93,7 +93,7 @@ class Plan:
 
         def checked(*overrides: str) -> DictConfig:
             job = loader.load_sweep_config(config, [*self.constants, *overrides])
-            check_config(job, "train")
+            check_composed(job, "train")
             return job
 
         composed = checked(*first)

@@ -82,6 +82,7 @@ def killer() -> Any:
     return Killer()
 
 
-# Processes that a shell starts in the background ignore it.
+# Processes that a shell starts in the background ignore the one, those that `nohup` starts the other.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.meta_path.insert(0, Finder())

@@ -12,7 +12,7 @@ from vae.sweep.results import results, write_summary
 
 
 def write_report(path: str | Path) -> Path:
-    """Write summary.csv and report.html into a sweep's directory, both as things stand now; return the report's path.
+    """Write summary.csv and report.html into a sweep's directory, as things stand now; return the report's path.
 
     Raises:
         ConfigError: this is no sweep's directory.
