@@ -1,8 +1,11 @@
 """A run says which sources trained it."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from vae.run.directory import RunDirectory
 from vae.run.origin import commit
@@ -13,6 +16,7 @@ def _git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *name, *arguments], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 def test_the_commit_and_whether_the_sources_have_changed_since(tmp_path: Path) -> None:
     assert commit(tmp_path) is None
     _git(tmp_path, "init")

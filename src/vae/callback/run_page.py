@@ -7,7 +7,7 @@ import webbrowser
 from lightning import Callback, LightningModule, Trainer
 
 from vae.checks import check_bool, check_int
-from vae.page.run_page import write_run_page
+from vae.page.run_page import keep_run_page
 from vae.run.directory import RunDirectory
 
 SECONDS = 10
@@ -33,23 +33,26 @@ class RunPage(Callback):
         self.run = RunDirectory(run)
         self.every_n_epochs = check_int("callback.page.every_n_epochs", every_n_epochs, minimum=0)
         self.open = check_bool("open", open)
-        self._written = 0.0
+        self._tried = 0.0
+        self._fails = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not (self.every_n_epochs or self.open):
             return
         self._write(trainer, "training", trainer.current_epoch)
-        if self.open and self._written and not webbrowser.open((self.run.path / "run.html").absolute().as_uri()):
-            print(f"open=true: no browser was found; the page is {self.run.path / 'run.html'}", file=sys.stderr)
+        page = self.run.path / "run.html"
+        is_shown = self.open and self._tried and not self._fails
+        if is_shown and not webbrowser.open(page.absolute().as_uri()):
+            print(f"open=true: no browser was found; the page is {page}", file=sys.stderr)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         due = self.every_n_epochs and epoch % self.every_n_epochs == 0
-        if trainer.is_global_zero and due and time.monotonic() - self._written > SECONDS:
+        if trainer.is_global_zero and due and time.monotonic() - self._tried > SECONDS:
             self._write(trainer, "training", epoch)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if trainer.is_global_zero and self._written:
+        if trainer.is_global_zero and self._tried:
             failed = isinstance(exception, Exception)
             reason = " ".join(str(exception).split()) or type(exception).__name__
             self._write(trainer, "failed" if failed else "interrupted", trainer.current_epoch, reason)
@@ -59,10 +62,6 @@ class RunPage(Callback):
             return  # a trainer built from Python saves no config
         for logger in trainer.loggers:
             logger.save()  # so that metrics.csv is there
-        between = time.monotonic() - self._written if self._written else SECONDS
-        self._written = time.monotonic()
-        try:
-            write_run_page(self.run, state, epoch, reason, between)
-        except OSError as error:
-            # A page that cannot be written must not stop the training.
-            print(f"warning: {self.run.path / 'run.html'}: cannot be written ({error.strerror})", file=sys.stderr)
+        between = time.monotonic() - self._tried if self._tried else SECONDS
+        self._tried = time.monotonic()
+        self._fails = not keep_run_page(self.run, state, epoch, reason, between, quiet=self._fails)

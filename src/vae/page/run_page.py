@@ -1,5 +1,6 @@
 """run.html: what a run was told, how it went, what it found, and what to make of it."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -54,6 +55,26 @@ def write_run_page(
     path = run.path / "run.html"
     write_atomically(path, page(data["title"], "run", data))
     return path
+
+
+def keep_run_page(
+    run: RunDirectory, state: str, epoch: int, reason: str = "", seconds_between: float = 10, quiet: bool = False
+) -> bool:
+    """Write run.html as `write_run_page` does; what keeps it from being written ends no training.
+
+    Args:
+        quiet: whether to say nothing of that, as it has been said.
+
+    Returns:
+        Whether it has been written.
+    """
+    try:
+        write_run_page(run, state, epoch, reason, seconds_between)
+    except OSError as error:
+        if not quiet:
+            print(f"warning: {run.path / 'run.html'}: cannot be written ({error.strerror})", file=sys.stderr)
+        return False
+    return True
 
 
 def run_data(run: RunDirectory, state: str, epoch: int, reason: str = "") -> dict[str, Any]:

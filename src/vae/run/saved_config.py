@@ -70,6 +70,8 @@ HYDRA = re.compile(
 """Keys of Hydra's that the saved arguments of a sweep may set: how many jobs, and how many at once."""
 PASSED_OVER = re.compile(r"hydra\.(run|sweep)\.\w+|paths\.(cache|weights)|trust|open")
 """Saved arguments that the reader has an own answer to."""
+PART = re.compile(r"hydra\.sweeper\.(sampler|pruner)(\..+)?")
+"""Keys of what an adaptive sweep is made of, and the arguments of these."""
 
 
 def read_plain(path: Path) -> dict[str, Any]:
@@ -354,7 +356,8 @@ def _check_argument(parsed: Override, key: str, source: object) -> None:
     if not re.fullmatch(r"[A-Za-z_]\w*([./][A-Za-z_]\w*)*", key, re.ASCII):
         raise ConfigError(f"{key} is no key of the config")
     if parsed.is_delete():
-        if key.partition(".")[0].startswith("hydra"):
+        # Of a pruner and a sampler the classes are checked; of their arguments each may be left out.
+        if key.partition(".")[0].startswith("hydra") and not ((part := PART.fullmatch(key)) and part[2]):
             raise ConfigError(f"{key} is Hydra's")
         return
     for value in _choices(parsed.value()):
@@ -365,7 +368,7 @@ def _check_argument(parsed: Override, key: str, source: object) -> None:
                 check_arguments(str(line).split(), source)
         if key.startswith("hydra.sweeper.params."):
             _check_value(key.removeprefix("hydra.sweeper.params.").lstrip("+"), plain, source)
-        elif match := re.fullmatch(r"hydra\.sweeper\.(sampler|pruner)(\..+)?", key):
+        elif match := PART.fullmatch(key):
             part = match[1]
             check_targets({part: _nested((match[2] or "").lstrip("."), plain)}, source)
         elif key.startswith("hydra"):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from vae.command.distributed import SAVED, children_run_this_config, is_child, tell_further_ranks
 from vae.data.shared_images import share_images
-from vae.page.run_page import write_run_page
+from vae.page.run_page import keep_run_page
 from vae.page.verdict import closing_lines
 from vae.run.directory import RunDirectory
 from vae.run.origin import origin
@@ -89,7 +89,7 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
     if trainer.is_global_zero:
         run.write_metrics(metrics)
         if config.callback.get("page") is not None:
-            write_run_page(run, "done", module.epochs)
+            keep_run_page(run, "done", module.epochs)
         # Of a single run from when it was typed on; of a sweep's jobs without the libraries' imports.
         is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         print(closing_lines(run, metrics, time.monotonic() - (started if is_sweep else typed_at)))
