@@ -369,8 +369,7 @@ def _check_argument(parsed: Override, key: str, source: object) -> None:
         if key.startswith("hydra.sweeper.params."):
             _check_value(key.removeprefix("hydra.sweeper.params.").lstrip("+"), plain, source)
         elif match := PART.fullmatch(key):
-            part = match[1]
-            check_targets({part: _nested((match[2] or "").lstrip("."), plain)}, source)
+            check_targets({match[1]: _nested((match[2] or "").lstrip("."), plain)}, source)
         elif key.startswith("hydra"):
             if not HYDRA.fullmatch(key):
                 raise ConfigError(f"{key} is set by who starts the sweep")
