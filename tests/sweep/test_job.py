@@ -69,6 +69,15 @@ def test_how_an_attempt_ends(attempts: list[Attempt]) -> None:
     assert "val/elbo was -9" in second.job.record()["reason"]
 
 
+def test_what_was_wrong_in_a_rank_that_ends_its_process_is_recorded(attempts: list[Attempt]) -> None:
+    first, second = attempts
+    with pytest.raises(SystemExit), first:
+        raise SystemExit(1) from TrialPruned("val/elbo was -9 after epoch 3")
+    with pytest.raises(SystemExit), second:
+        raise SystemExit(143)
+    assert (first.job.state(), second.job.state()) == ("pruned", "interrupted")
+
+
 def test_a_job_without_its_number_has_failed_and_one_that_is_done_is_left_alone(attempts: list[Attempt]) -> None:
     first, second = attempts
     with first:

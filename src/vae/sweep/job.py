@@ -142,6 +142,9 @@ class Attempt:
         with self._exits:
             if self.over:
                 return
+            if isinstance(error, SystemExit):
+                # One of several ranks says itself what was wrong, and ends with what it was as the cause.
+                error = error.__cause__ or error
             if isinstance(error, Exception):
                 self.fail(error)
             elif error is None and self.job.metrics().get(self.config.sweep_metric, math.inf) is None:
