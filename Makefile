@@ -42,8 +42,9 @@ test-all: $(READY) ## run the slow tests as well
 	$(BIN)/python -m pytest -n 2 -m '' $(ARGS)
 
 test-slurm: $(READY) ## run the tests of SLURM on a real one of one node; as root it is installed first (Debian)
-	@command -v slurmctld >/dev/null || test ! -x /usr/bin/apt-get || test "$$(id -u)" != 0 || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null; }
+	@{ command -v slurmctld && command -v slurmdbd && command -v mariadbd; } >/dev/null || test ! -x /usr/bin/apt-get || \
+	  test "$$(id -u)" != 0 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	  --no-install-recommends slurm-wlm munge slurmdbd mariadb-server >/dev/null; }
 	$(BIN)/python $(PIP) install --quiet $(CONSTRAINED) -e '.[dev,slurm,optuna]'
 	$(BIN)/python -m pytest -m '' tests/sweep/test_slurm.py $(ARGS)
 

@@ -98,6 +98,13 @@ def test_a_sweep_remembers_the_folder_of_its_configs_and_asks_who_never_named_it
     assert named.returncode == 0, named.stderr
 
 
+def test_a_stack_has_parts_of_ones_own(project: Path) -> None:
+    stacked = ["hydra/launcher=stacked", "hydra.launcher.processes=1", "callback=none"]
+    given = ["--config-dir", "conf", "likelihood=laplace", "trust=[my_parts]", "seed=0,1", *QUICK, *stacked]
+    done = call_command("vae.train", "-m", *given, override("hydra.sweep.dir", project / "stacks"), folder=project)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
 def test_the_template_is_a_project_that_passes_its_own_test_and_trains(tmp_path: Path) -> None:
     project = create("her_idea", tmp_path)
     names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from vae.sweep.adaptive import OptunaSweep
 from vae.sweep.devices import gpus_per_job, jobs_at_once
 from vae.sweep.launcher import ray_object_store
+from vae.sweep.on_ray import RayLauncher
 from vae.sweep.slurm import SlurmLauncher, slurm_cpus, slurm_gpus
 from vae.sweep.stacked import StackedLauncher
 from vae.sweep.sweeper import GridSweep
@@ -26,6 +27,10 @@ class Grid(GridSweep):
 
 class Optuna(OptunaSweep):
     """`hydra/sweeper=optuna`."""
+
+
+class Ray(RayLauncher):
+    """`hydra/launcher=ray`, around that of Hydra's plugin."""
 
 
 class Slurm(SlurmLauncher):

@@ -4,6 +4,8 @@ import csv
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from commands import QUICK, REPOSITORY
 
 SMALL = [*QUICK[:-1], "logger=csv"]
@@ -30,6 +32,16 @@ def summary_of(sweep: Path) -> dict[str, dict[str, str]]:
     with (sweep / "summary.csv").open(newline="") as file:
         rows = {row.pop("job"): row for row in csv.DictReader(file)}
     return {job: {k: v for k, v in row.items() if k not in ("seconds", "attempts")} for job, row in rows.items()}
+
+
+def same(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]) -> None:
+    """Two summaries by job are equal, numbers to the rounding of a stack."""
+    assert one.keys() == other.keys()
+    for job, row in one.items():
+        assert row.keys() == other[job].keys()
+        for name, value in row.items():
+            if "/" in name and value:
+                assert float(other[job][name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), (job, name)
 
 
 def folders_of(sweep: Path) -> set[str]:

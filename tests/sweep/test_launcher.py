@@ -45,7 +45,9 @@ def test_a_ray_of_this_machine_is_not_asked_for_more_than_it_has(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     choices = {"runtime": {"choices": {"hydra/launcher": "ray"}}}
     hydra = {**choices, "launcher": {"ray": {"init": init, "remote": remote}}}
-    config = OmegaConf.create({"hydra": hydra, "trainer": {"accelerator": "cpu", "devices": 1}})
+    config = OmegaConf.create(
+        {"hydra": hydra, "trainer": {"accelerator": "cpu", "devices": 1}, "sweep": {"members": None}}
+    )
     unused = BasicLauncher()
     if line is None:
         check_launcher(unused, config)
@@ -67,13 +69,35 @@ def test_a_login_node_need_not_have_the_gpus_of_a_cluster(
             "runtime": {"choices": {"hydra/launcher": name}},
             "launcher": {"ray": {"init": {"address": address}, "remote": {}}},
         }
-        return OmegaConf.create({"hydra": hydra, "trainer": {"accelerator": "gpu", "devices": 1}})
+        return OmegaConf.create(
+            {"hydra": hydra, "trainer": {"accelerator": "gpu", "devices": 1}, "sweep": {"members": None}}
+        )
 
     if refused:
         with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu has 0 on this machine"):
             check_launcher(BasicLauncher(), config(None))
     if name in ("ray", "submitit_slurm"):
         check_launcher(BasicLauncher(), config("auto"))
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "line"),
+    [
+        ("joblib", 1, "sweep.members=8: is for hydra/launcher=ray and submitit_slurm"),
+        ("stacked", 1, "submitit_slurm; hydra/launcher=stacked has hydra.launcher.members"),
+        ("submitit_slurm", 2, "sweep.members=8: jobs of 2 processes are not trained as one"),
+    ],
+)
+def test_stacks_where_there_are_none_are_refused(name: str, devices: int, line: str) -> None:
+    config = OmegaConf.create(
+        {
+            "hydra": {"runtime": {"choices": {"hydra/launcher": name}}, "launcher": {}},
+            "trainer": {"accelerator": "cpu", "devices": devices},
+            "sweep": {"members": 8},
+        }
+    )
+    with pytest.raises(ConfigError, match=line):
+        check_launcher(BasicLauncher(), config)
 
 
 @pytest.mark.parametrize(("address", "store"), [("null", 75 << 20), ("local", 75 << 20), ("auto", None)])

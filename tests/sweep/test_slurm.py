@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("submitit")
 
 from commands import QUICK, TRAIN, run_command, run_train, timeless, user_environment
-from sweep.slurm_cluster import output_of, slurm_cluster, why_not
-from sweep.small_sweep import PROBED, SMALL, folders_of, summary_of
+from sweep.slurm_cluster import output_of, slurm_cluster, why_no_accounting, why_not
+from sweep.small_sweep import PROBED, SMALL, folders_of, same, summary_of
 from vae.sweep.slurm import Nodes, nodes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -90,6 +90,23 @@ def test_an_array_by_the_defaults_on_nodes_without_gpus(
     assert summary_of(tmp_path) == summary_of(basic)
 
 
+@pytest.mark.skipif(why_no_accounting() is not None, reason=str(why_no_accounting()))
+def test_no_warning_reaches_the_user_of_a_slurm_that_keeps_accounts(tmp_path: Path) -> None:
+    path = tmp_path / "sweep"
+    with slurm_cluster(tmp_path / "slurm", keeps_accounts=True) as accounted:
+        done = run_train("-m", "seed=0,1", *SMALL, ON_SLURM, f"hydra.sweep.dir={path}", **accounted)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+        assert "warn" not in done.stdout.lower()
+        wait_for(lambda: accounts(accounted).count("COMPLETED") == 2)
+        assert {line.partition("|")[0] for line in accounts(accounted).splitlines()} == {*elements(path)}
+
+
+def accounts(slurm: dict[str, str]) -> str:
+    """What SLURM has noted of all jobs."""
+    return ask(slurm, "sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,State")
+
+
 def test_what_the_partition_has(slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
@@ -162,6 +179,24 @@ def test_a_job_at_its_time_limit_goes_on_under_a_sweep_that_was_killed_and_resum
     assert again.returncode == 0, again.stdout + again.stderr
     assert attempts(tmp_path, "seed=0") == 2
     assert summary_of(tmp_path) == summary_of(basic)
+
+
+def test_a_stack_is_one_job_of_slurms_and_goes_on_when_it_is_queued_again(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    grid = ["-m", "seed=0,1", "objective.k=1,2", *SMALL, LONG]
+    two, path, expected = "sweep.members=2", tmp_path / "stacks", tmp_path / "basic"
+    with start(slurm, *grid, ON_SLURM, two, f"hydra.sweep.dir={path}") as process:
+        wait_for((path / "objective.k=1,seed=0" / "checkpoints" / "last.ckpt").exists)
+        assert len(elements(path)) == 2
+        ask(slurm, "scancel", "--signal=USR2", elements(path)[0])
+        out, err = process.communicate(timeout=400)
+    assert (process.returncode, err) == (0, ""), out + err
+    assert {name: attempts(path, name) for name in folders_of(path)} == {
+        f"objective.k={k},seed={seed}": 3 - k for k in (1, 2) for seed in (0, 1)
+    }
+    assert run_train(*grid, f"hydra.sweep.dir={expected}").returncode == 0
+    same(summary_of(path), summary_of(expected))
 
 
 @pytest.mark.parametrize("pruned", [False, True])

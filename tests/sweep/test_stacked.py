@@ -1,6 +1,5 @@
 """hydra/launcher=stacked leaves what hydra/launcher=basic leaves."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from commands import run_train
-from vae.sweep.stacked import shared_out, stack_key
+from sweep.small_sweep import same, summary_of
+from vae.sweep.stacked import shared_out, stack_key, stacks
 from vae.trained.load import load_model
 
 GRID = ["latent_size=2,3", "likelihood.sigma=0.1,0.3"]
@@ -16,19 +16,10 @@ SMALL = ["network.hidden_sizes=[16]", "trainer.max_epochs=2", "trainer.accelerat
 QUIET = ["logger=csv", "callback.pictures=null"]
 
 
-def sweep(folder: Path, launcher: str, *more: str) -> list[dict[str, str]]:
+def sweep(folder: Path, launcher: str, *more: str) -> dict[str, dict[str, str]]:
     done = run_train("-m", *GRID, *SMALL, *QUIET, f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}", *more)
     assert done.returncode == 0, done.stderr
-    with (folder / "summary.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def same(one: list[dict[str, str]], other: list[dict[str, str]]) -> None:
-    assert [row.keys() for row in one] == [row.keys() for row in other]
-    for row, counterpart in zip(one, other, strict=True):
-        for name, value in row.items():
-            if "/" in name and value:
-                assert float(counterpart[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4), name
+    return summary_of(folder)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -41,6 +32,8 @@ def test_the_summary_is_that_of_basic_and_models_load(processes: int, tmp_path: 
         record = json.loads((folder / "job.json").read_text())
         assert (record["state"], record["attempts"]) == ("done", 1)
         assert {path.name for path in folder.iterdir()} == {path.name for path in job.parent.iterdir()}
+        # As many files and folders as docs/sweeps.md says.
+        assert 1 + len(list(folder.rglob("*"))) == 16, sorted(folder.rglob("*"))
         assert load_model(folder).sample(3).shape == (3, 1, 8, 8)
 
 
@@ -53,8 +46,7 @@ def test_compiled_stacks_give_the_same(tmp_path: Path) -> None:
         folder = tmp_path / compiled
         done = run_train("-m", *grid, f"compile={compiled}", f"hydra.sweep.dir={folder}")
         assert done.returncode == 0, done.stderr
-        with (folder / "summary.csv").open(newline="") as file:
-            summaries.append(list(csv.DictReader(file)))
+        summaries.append(summary_of(folder))
     same(*summaries)
 
 
@@ -145,3 +137,14 @@ def test_every_process_gets_a_share(ks: list[int], processes: int, sizes: list[i
     # Jobs that may be stacked are in as few processes as that allows.
     if processes < len(set(ks)) or sizes == [9, 9]:
         assert all(len({config.objective.k for _, config in share}) <= 2 for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("members", "sizes"), [("auto", [5, 2]), (8, [5, 2]), (4, [3, 2, 2]), (2, [2, 2, 1, 2]), (1, [1] * 7)]
+)
+def test_stacks_are_of_jobs_of_equal_shape_and_no_larger_than_asked(members: int | str, sizes: list[int]) -> None:
+    jobs = [(Path(str(n)), config(objective__k=1 + n // 5, seed=n)) for n in range(7)]
+    found = stacks(jobs, members)
+    assert [len(stack) for stack in found] == sizes
+    assert [path.name for stack in found for path, _ in stack] == [str(n) for n in range(7)]
+    assert all(len({config.objective.k for _, config in stack}) == 1 for stack in found)

@@ -169,7 +169,10 @@ TRAIN = Group(
         "trust": TRUST,
         "open": TRUE_OR_FALSE,
         "paths": Group({"data": PLACE, "cache": PLACE, "weights": PLACE, "run": PLACE}),
-        "sweep": Group({"dry_run": TRUE_OR_FALSE, "jobs": ListOf(Text("overrides with spaces in between"))}),
+        "sweep": Group(
+            {"dry_run": TRUE_OR_FALSE, "jobs": ListOf(Text("overrides with spaces in between"))},
+            further={"members": NULL | AUTO | Whole()},
+        ),
         "data": DATA,
         "corruption": Component("corruption"),
         "network": Network(

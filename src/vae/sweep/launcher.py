@@ -10,7 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae.checks import ConfigError
-from vae.sweep.devices import check_devices, gpu_count
+from vae.sweep.devices import check_devices, gpu_count, wanted_processes
 
 PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
 """Hydra's plugin of each."""
@@ -21,6 +21,8 @@ ONE_BY_ONE = ("basic",)
 until a launch ends."""
 LEAVES_NOTHING = ("joblib", "submitit_slurm")
 """When they say that a worker has died, none of what they held runs any more; the others go on with it."""
+STACKS = ("ray", "submitit_slurm")
+"""They can train jobs as one, by `sweep.members`."""
 A_PROCESS_A_JOB = ("submitit_local", "submitit_slurm")
 """The end of one job's process is nobody else's."""
 OUTLIVES_THE_SWEEP = ("submitit_slurm",)
@@ -53,6 +55,7 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
         ConfigError: this machine, SLURM or Ray has less than the jobs ask for.
     """
     name, asked = config.hydra.runtime.choices.get("hydra/launcher"), config.hydra.launcher
+    _check_members(config, name)
     if name == "submitit_slurm" and shutil.which("srun") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
     if name == "submitit_slurm" or (name == "ray" and _joins(asked.ray.init.get("address"))):
@@ -65,6 +68,16 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
         has = there if has is None else has
         if wanted > has:
             raise ConfigError(f"hydra.launcher.ray.remote.{resource}={wanted}: Ray has {has} on this machine")
+
+
+def _check_members(config: DictConfig, launcher: str | None) -> None:
+    if (members := config.sweep.members) is None:
+        return
+    if launcher not in STACKS:
+        own = "; hydra/launcher=stacked has hydra.launcher.members" if launcher == "stacked" else ""
+        raise ConfigError(f"sweep.members={members}: is for hydra/launcher={' and '.join(STACKS)}{own}")
+    if (processes := wanted_processes(config)) > 1:
+        raise ConfigError(f"sweep.members={members}: jobs of {processes} processes are not trained as one")
 
 
 def ray_object_store(address: str | None) -> int | None:

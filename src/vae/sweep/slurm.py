@@ -4,13 +4,14 @@ submitit writes the script, and queues a job again at its time limit. What becam
 own queue, which needs no accounting; submitit asks `sacct` alone.
 """
 
+import inspect
 import io
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
 from vae.sweep.directory import ENDED, JobDirectory
+from vae.sweep.job import RecordedTask
+from vae.sweep.stacked import composed_jobs, name_of, save, stacks, train_saved
 
 MOST_CPUS = 8
 """CPUs for a task by default, where there are so many."""
@@ -40,6 +43,10 @@ OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"
 """SLURM's states of jobs that do not go on by themselves (PREEMPTED may be queued again)."""
 GONE = "UNKNOWN"
 """Of a job that the queue has forgotten."""
+
+
+Elements = tuple[Callable[..., Any], list[tuple[Any, ...]], list[list[JobDirectory]]]
+"""Of an array: what each element calls, the arguments of each, and the directories of its jobs."""
 
 
 class Nodes(NamedTuple):
@@ -84,7 +91,7 @@ def slurm_cpus(tasks: Any, partition: str | None, gpus: Any) -> int:
 
 
 class SlurmLauncher(Launcher):
-    """Submits jobs as an array, and waits until each has ended.
+    """Submits jobs as an array, each or each stack as one element, and waits until all have ended.
 
     Args:
         params: of Hydra's submitit launcher, as in conf/hydra/launcher/submitit_slurm.yaml.
@@ -104,7 +111,7 @@ class SlurmLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra with the sweep's config and what trains a job."""
-        self.config = config
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.element.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
@@ -114,18 +121,37 @@ class SlurmLauncher(Launcher):
             ConfigError: SLURM does not take them.
             ChildProcessError: jobs ended without a result, and not because somebody cancelled them.
         """
-        jobs = [self._directory(overrides) for overrides in job_overrides]
-        watch = Watch(jobs, self._asked_for(), self._folder())
-        watch.wait(self._submit(job_overrides, initial_job_idx))
+        apart = self.config.sweep.members is None
+        element, arguments, groups = (self._jobs if apart else self._stacks)(job_overrides, initial_job_idx)
+        watch = Watch(groups, self._asked_for(), self._folder())
+        watch.wait(self._submit(element, arguments))
         return []
+
+    def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Elements:
+        """An element for each job, which composes its config there."""
+        arguments = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+            for number, overrides in enumerate(job_overrides, first)
+        ]
+        return self.element, arguments, [[self._directory(overrides)] for overrides in job_overrides]
+
+    def _stacks(self, job_overrides: Sequence[Sequence[str]], first: int) -> Elements:
+        """An element for each stack, which finds its jobs' configs saved."""
+        jobs = composed_jobs(self.hydra_context, self.config, job_overrides, first)
+        save(jobs)
+        groups = [[JobDirectory(path) for path, _ in stack] for stack in stacks(jobs, self.config.sweep.members)]
+        arguments = [([str(job.path) for job in group],) for group in groups]
+        assert isinstance(self.task_function, RecordedTask)
+        task = name_of(inspect.unwrap(self.task_function.task))
+        return Stack(task, [*self.config.trust]), arguments, groups
 
     def _directory(self, overrides: Sequence[str]) -> JobDirectory:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         values = {override.key_or_group: override.value() for override in parsed}
         return JobDirectory(Path(str(values["hydra.sweep.dir"]), str(values["hydra.sweep.subdir"])))
 
-    def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[str]:
-        """SLURM's ids of the jobs."""
+    def _submit(self, element: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[str]:
+        """Submit an array whose elements call `element` with the arguments of each; SLURM's ids of them."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -141,13 +167,9 @@ class SlurmLauncher(Launcher):
         executor.update_parameters(
             **{key if key in OF_EVERY_EXECUTOR else f"slurm_{key}": value for key, value in parameters.items()}
         )
-        arguments = [
-            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
-            for number, overrides in enumerate(job_overrides, first)
-        ]
         try:
             with redirect_stderr(io.StringIO()):  # it prints what it raises, too
-                jobs = executor.map_array(self.element, *zip(*arguments, strict=True))
+                jobs = executor.map_array(element, *zip(*arguments, strict=True))
         except (FailedJobError, FailedSubmissionError) as error:
             lines = [line for line in str(error).splitlines() if "error:" in line] or [str(error)]
             reason = " ".join(line.partition("error:")[2].strip() or line for line in lines)
@@ -168,21 +190,44 @@ class SlurmLauncher(Launcher):
         return f"hydra.launcher asks for {', '.join(asked)}"
 
 
+class Stack:
+    """What an element of the array runs where jobs of equal shape are trained as one.
+
+    Args:
+        task: what trains a job, as `vae.sweep.stacked.name_of` has it.
+        trust: packages whose classes the jobs' configs may name.
+    """
+
+    def __init__(self, task: str, trust: Sequence[str]):
+        self.task, self.trust = task, trust
+
+    def __call__(self, paths: Sequence[str]) -> None:
+        train_saved(self.task, paths, self.trust)
+
+    def checkpoint(self, paths: Sequence[str]) -> Any:
+        """What submitit queues again at the time limit: the same, as each job goes on from its checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, paths)
+
+
 class Watch:
     """Waits for jobs, and says why they wait.
 
     Args:
-        jobs: their directories, before they are submitted.
+        groups: the directories of those that are one job of SLURM's each, before these are submitted.
         asked_for: what they ask SLURM for, in words.
         logs: the folder in which each has, under its id, what it printed before its own log was open.
         seconds: between two looks at the queue. After a job's end as long is waited for its files to show.
     """
 
-    def __init__(self, jobs: Sequence[JobDirectory], asked_for: str, logs: Path, seconds: float = 20.0):
+    def __init__(
+        self, groups: Sequence[Sequence[JobDirectory]], asked_for: str, logs: Path, seconds: float = 20.0
+    ):
         self.asked_for, self.logs, self.seconds = asked_for, logs, seconds
-        self._directories = list(jobs)
-        self._before = [job.record().get("attempts", 0) for job in jobs]
-        self._left = dict[str, JobDirectory]()
+        self._groups = list(groups)
+        self._before = {job.name: job.record().get("attempts", 0) for group in groups for job in group}
+        self._left = dict[str, list[JobDirectory]]()
         self._said = set[str]()
         self._over = dict[str, str]()
         self._lost = dict[str, str]()
@@ -191,13 +236,12 @@ class Watch:
         """Return when every job has ended.
 
         Args:
-            ids: SLURM's, of the jobs in their order.
+            ids: SLURM's, of the groups in their order.
 
         Raises:
             ChildProcessError: some without a result.
         """
-        self._left = dict(zip(ids, self._directories, strict=True))
-        self._attempts = dict(zip(ids, self._before, strict=True))
+        self._left = {name: list(group) for name, group in zip(ids, self._groups, strict=True)}
         looked = time.monotonic()
         while self._forget_ended():
             time.sleep(1)
@@ -211,13 +255,15 @@ class Watch:
 
     def _forget_ended(self) -> bool:
         """Whether there is still something to wait for."""
-        for name, job in list(self._left.items()):
-            record = job.record()
-            # One that has failed before is there to be tried again.
-            again = record.get("attempts", 0) > self._attempts[name]
-            if record.get("state") == "done" or (record.get("state") in ENDED and again):
-                del self._left[name]
+        left = {name: [job for job in group if not self._has_ended(job)] for name, group in self._left.items()}
+        self._left = {name: group for name, group in left.items() if group}
         return bool(self._left)
+
+    def _has_ended(self, job: JobDirectory) -> bool:
+        record = job.record()
+        # One that has failed before is there to be tried again.
+        again = record.get("attempts", 0) > self._before[job.name]
+        return record.get("state") == "done" or (record.get("state") in ENDED and again)
 
     def _look(self) -> None:
         """Ask SLURM, and let go of what it says is over, once it has said so twice."""
@@ -225,20 +271,21 @@ class Watch:
         if queue is None:  # the controller does not answer; it will
             return
         before, self._over = self._over, {}
-        for name, job in list(self._left.items()):
+        for name in list(self._left):
             state, _ = queue.get(name, (GONE, ""))
             if state not in (*OVER, GONE):
                 continue
             self._over[name] = state
             if name not in before:
                 continue
-            del self._left[name]
-            if state == "CANCELLED":
-                # By the user: it is not for the sweep to start it again.
-                job.finish("failed", "cancelled in SLURM (scancel)")
-            else:
+            if state != "CANCELLED":
                 self._lost[name] = state
-                job.update(reason=f"SLURM: {state}")
+            for job in self._left.pop(name):
+                if state == "CANCELLED":
+                    # By the user: it is not for the sweep to start it again.
+                    job.finish("failed", "cancelled in SLURM (scancel)")
+                else:
+                    job.update(reason=f"SLURM: {state}")
         self._say_why({name: queue[name] for name in self._left if name in queue})
 
     def _say_why(self, queue: Mapping[str, tuple[str, str]]) -> None:

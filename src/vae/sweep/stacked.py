@@ -1,7 +1,8 @@
 """`hydra/launcher=stacked`: jobs of equal shape trained as one program in each process.
 
 Each job has the directory, the records and the numbers that it would have under any other launcher. A process for
-each GPU, or for each core where there is none, gets its share of every group of jobs that may be stacked.
+each GPU, or for each core where there is none, gets its share of every group of jobs that may be stacked. With
+`sweep.members` each stack is one job of SLURM's or Ray's.
 """
 
 import inspect
@@ -22,8 +23,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.checks import ConfigError, check_int
+from vae.run.trust import trusting
 from vae.sweep.devices import cpu_count, gpu_count
 from vae.sweep.job import Attempt, RecordedTask, Task, give_back_memory, output_to
+
+Jobs = list[tuple[Path, DictConfig]]
+"""The directories of jobs, and their configs."""
 
 MAY_DIFFER = {
     "": ("seed", "init", "start_from_mean", "name", "resume", "open", "monitor", "sweep_metric", "sweep"),
@@ -67,35 +72,15 @@ class StackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
         """Train all jobs; their results are in their directories."""
-        configs = [self._composed(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
+        configs = composed_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         shares = shared_out(configs, self._processes(len(configs)))
         if len(shares) == 1:
-            train_together(
-                [Attempt(path, config, "stacked", ()) for path, config in configs], self.task, self.members
-            )
+            attempts = [Attempt(path, config, "stacked", ()) for path, config in configs]
+            with trusting(self.config.trust):
+                train_together(attempts, self.task, self.members)
         else:
             self._train_apart(shares)
         return []
-
-    def _composed(self, overrides: Sequence[str], number: int) -> tuple[Path, DictConfig]:
-        """A job's directory and its config, resolved."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            config.hydra.job.id, config.hydra.job.num = str(number), number
-        path = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
-        path.mkdir(parents=True, exist_ok=True)
-        with open_dict(config):
-            config.hydra.runtime.output_dir = str(path)
-        before = HydraConfig.instance().cfg
-        try:
-            HydraConfig.instance().set_config(config)
-            OmegaConf.resolve(config.paths)
-            with open_dict(config):
-                del config.hydra
-            OmegaConf.resolve(config)
-        finally:
-            HydraConfig.instance().cfg = before
-        return path, config
 
     def _processes(self, jobs: int) -> int:
         """How many processes there are to be."""
@@ -104,30 +89,23 @@ class StackedLauncher(Launcher):
         on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count()
         return min(gpu_count() if on_gpus else cpu_count(), jobs)
 
-    def _train_apart(self, shares: Sequence[Sequence[tuple[Path, DictConfig]]]) -> None:
+    def _train_apart(self, shares: Sequence[Jobs]) -> None:
         """Give each share of the jobs to a process of its own."""
-        from vae.run.directory import (
-            RunDirectory,  # here, as it needs torch, and Hydra imports this at every start
-        )
-
         on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count() > 0
         visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpu_count())))).split(",")
         threads = max(1, cpu_count() // len(shares))
         workers = []
         for number, share in enumerate(shares):
-            for path, config in share:
-                RunDirectory(path).write_config(config)
+            save(share)
             environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
             if on_gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = visible[number % len(visible)]
-            given = json.dumps({"members": self.members, "jobs": [str(path) for path, _ in share]})
-            # Of `python -m vae.train` the module is called __main__, which is another one in the worker.
-            module = self.task.__module__.replace("__main__", "vae.train")
-            task = f"{module}:{self.task.__name__}"
-            command = [sys.executable, "-m", "vae.sweep.stacked", str(os.getpid()), task]
+            paths, trust = [str(path) for path, _ in share], [*self.config.trust]
+            given = {"task": name_of(self.task), "paths": paths, "trust": trust, "members": self.members}
+            command = [sys.executable, "-m", "vae.sweep.stacked", str(os.getpid())]
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True)
             assert worker.stdin is not None
-            worker.stdin.write(given)
+            worker.stdin.write(json.dumps(given))
             worker.stdin.close()
             workers.append(worker)
         try:
@@ -144,21 +122,75 @@ class StackedLauncher(Launcher):
             )
 
 
-def shared_out(jobs: Sequence[tuple[Path, DictConfig]], processes: int) -> list[list[tuple[Path, DictConfig]]]:
+def composed_jobs(
+    context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
+) -> Jobs:
+    """The directory of each job, which is made, and its config, resolved.
+
+    Args:
+        context: Hydra's.
+        config: the sweep's.
+        job_overrides: of each job.
+        first: the number of the first job.
+    """
+    return [_composed(context, config, overrides, number) for number, overrides in enumerate(job_overrides, first)]
+
+
+def _composed(
+    context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int
+) -> tuple[Path, DictConfig]:
+    config = context.config_loader.load_sweep_config(sweep, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id, config.hydra.job.num = str(number), number
+    path = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
+    path.mkdir(parents=True, exist_ok=True)
+    with open_dict(config):
+        config.hydra.runtime.output_dir = str(path)
+    before = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(config)
+        OmegaConf.resolve(config.paths)
+        with open_dict(config):
+            del config.hydra
+        OmegaConf.resolve(config)
+    finally:
+        HydraConfig.instance().cfg = before
+    return path, config
+
+
+def shared_out(jobs: Jobs, processes: int) -> list[Jobs]:
     """The jobs of each process: of every group that may be stacked, each gets an equal part.
 
     A group is cut only so that no process is idle: the larger a stack, the less time each member takes.
     """
+    shares: list[Jobs] = [[] for _ in range(processes)]
+    for group in sorted(_groups(jobs), key=len, reverse=True):
+        for part in _cut(group, max(1, round(len(group) * processes / len(jobs)))):
+            min(shares, key=len).extend(part)
+    return [share for share in shares if share]
+
+
+def stacks(jobs: Jobs, members: int | str) -> list[Jobs]:
+    """The jobs of each stack: at most so many that may be trained as one; `auto` for all of these."""
+    return [
+        part
+        for group in _groups(jobs)
+        for part in _cut(group, 1 if members == "auto" else -(-len(group) // int(members)))
+    ]
+
+
+def _groups(jobs: Jobs) -> list[Jobs]:
+    """The jobs by what must be equal in a stack."""
     groups = defaultdict(list)
     for job in jobs:
         groups[stack_key(job[1])].append(job)
-    shares: list[list[tuple[Path, DictConfig]]] = [[] for _ in range(processes)]
-    for group in sorted(groups.values(), key=len, reverse=True):
-        parts = max(1, round(len(group) * processes / len(jobs)))
-        size = -(-len(group) // parts)
-        for first in range(0, len(group), size):
-            min(shares, key=len).extend(group[first : first + size])
-    return [share for share in shares if share]
+    return list(groups.values())
+
+
+def _cut(group: Jobs, parts: int) -> list[Jobs]:
+    """A group in so many parts, or fewer, none of which is larger than others by more than the rest."""
+    size = -(-len(group) // parts)
+    return [group[first : first + size] for first in range(0, len(group), size)]
 
 
 def stack_key(config: DictConfig) -> str:
@@ -195,6 +227,40 @@ def _without_numbers(node: Any) -> Any:
     }  # fmt: skip
 
 
+def save(jobs: Jobs) -> None:
+    """Save the configs of jobs, for `train_saved` in another process."""
+    from vae.run.directory import RunDirectory  # here, as it needs torch, and Hydra imports this at every start
+
+    for path, config in jobs:
+        RunDirectory(path).write_config(config)
+
+
+def name_of(task: Task) -> str:
+    """Where another process finds what trains a job."""
+    # Of `python -m vae.train` the module is called __main__, which is another one there.
+    return f"{task.__module__.replace('__main__', 'vae.train')}:{task.__name__}"
+
+
+def train_saved(task: str, paths: Sequence[str], trust: Sequence[str], members: int | str = "auto") -> None:
+    """Train jobs whose configs are saved, as one where they may be.
+
+    Args:
+        task: what trains a job, as `name_of` has it.
+        paths: the jobs' directories.
+        trust: packages whose classes their configs may name.
+        members: the most jobs in a stack.
+    """
+    from vae.command.command import quiet_libraries
+    from vae.run.directory import RunDirectory
+
+    quiet_libraries()
+    module, _, name = task.partition(":")
+    train = inspect.unwrap(getattr(import_module(module), name))
+    with trusting(trust):
+        attempts = [Attempt(path, RunDirectory(path).config(), "stacked", ()) for path in paths]
+        train_together(attempts, train, members)
+
+
 def train_together(attempts: Sequence[Attempt], task: Task, members: int | str) -> None:
     """Train jobs in this process, those that may be stacked as one."""
     from vae.command.interruption import signals_interrupt
@@ -222,19 +288,13 @@ def train_together(attempts: Sequence[Attempt], task: Task, members: int | str) 
             raise result
 
 
-def main(parent: int, task: str, given: Mapping[str, Any]) -> None:
+def main(parent: int, given: Mapping[str, Any]) -> None:
     """A worker's part: train the jobs whose configs the launcher has saved, for as long as the launcher lives."""
-    from vae.command.command import quiet_libraries
     from vae.command.distributed import end_with_parent
-    from vae.run.directory import RunDirectory
 
-    quiet_libraries()
     end_with_parent(parent)
-    module, _, name = task.partition(":")
-    train = getattr(import_module(module), name)
-    attempts = [Attempt(path, RunDirectory(path).config(), "stacked", ()) for path in given["jobs"]]
-    train_together(attempts, inspect.unwrap(train), given["members"])
+    train_saved(**given)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], json.load(sys.stdin))
+    main(int(sys.argv[1]), json.load(sys.stdin))

@@ -154,7 +154,7 @@ class Sweep(Sweeper):
             states = self.directory.states(left)
             suspects += [job for job in left if states[job.name] == "interrupted"]
             left = [job for job in left if states[job.name] in ("waiting", "running")]
-        innocent = self.launcher_name in A_PROCESS_A_JOB
+        innocent = self.launcher_name in A_PROCESS_A_JOB and self.config.sweep.members is None
         for group in [suspects] if innocent and suspects else [[job] for job in suspects]:
             error = self._launch_once(plan, group)
             for job in group if error else ():
