@@ -60,6 +60,16 @@ def test_a_signal_ends_the_run_with_its_status(name: str) -> None:
     assert [signal.getsignal(signal.Signals[n]) for n in SIGNALS] == before
 
 
+def test_under_nohup_a_run_goes_on_when_the_terminal_is_closed() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_slurm_is_asked_to_start_the_job_again(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(signal.SIGTERM)
     assert not slurm.exists()
