@@ -8,9 +8,8 @@ from commands import REPOSITORY, run_command
 
 
 def torture(trials: int, folder: Path) -> str:
-    done = run_command(
-        "-m", "reliability.torture", f"trials={trials}", f"folder={folder}", folder=REPOSITORY / "tests"
-    )
+    command = ["-m", "reliability.torture", f"trials={trials}", f"folder={folder}"]
+    done = run_command(*command, folder=REPOSITORY / "tests", timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 
