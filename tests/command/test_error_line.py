@@ -31,8 +31,8 @@ def test_an_unexpected_error_names_its_type_and_how_to_see_more() -> None:
         (["likelihood.sgma=1"], "likelihood.sgma=1: no such key; did you mean likelihood.sigma=1?"),
         (["likelihood.qqq=1"], "likelihood.qqq=1: no such key (likelihood has sigma)"),
         # The keys of what was chosen, and not of the default.
-        (["data.qqq=1", "data=digits"], "data.qqq=1: no such key (data has batch_size, eval_batch_size, val_size, "),
-        (["data.qqq=1", "data=celeba"], "data.qqq=1: no such key (data has path, cache, size, crop, on_bad, "),
+        (["data.qqq=1", "data=digits"], "data.qqq=1: no such key (data has batch_size, eval_batch_size, val_size"),
+        (["data.qqq=1", "data=celeba"], "data.qqq=1: no such key (data has path, cache, size, crop, on_bad"),
         (["likelihod.sigma=1"], "likelihod.sigma=1: no such key; did you mean likelihood.sigma=1?"),
         # Anywhere in the tree, whatever the case.
         (["sigma=0.5"], "sigma=0.5: no such key; did you mean likelihood.sigma=0.5?"),
