@@ -88,7 +88,7 @@ def user_environment(**more: str) -> dict[str, str]:
 
 
 def run_command(
-    *command: str, folder: Path = REPOSITORY, timeout: float = 300, **environment: str
+    *command: str, folder: Path = REPOSITORY, timeout: float = 900, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments, in a folder, with more in its environment.
 

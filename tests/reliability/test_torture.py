@@ -9,7 +9,7 @@ from commands import REPOSITORY, run_command
 
 def torture(trials: int, folder: Path) -> str:
     command = ["-m", "reliability.torture", f"trials={trials}", f"folder={folder}"]
-    done = run_command(*command, folder=REPOSITORY / "tests", timeout=1800)
+    done = run_command(*command, folder=REPOSITORY / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 
