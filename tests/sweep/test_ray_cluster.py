@@ -59,7 +59,7 @@ def test_a_stack_is_one_job_of_rays(cluster: Any, tmp_path: Path) -> None:
 
 def test_a_sweep_goes_over_all_nodes_and_does_without_one(cluster: Any, tmp_path: Path) -> None:
     path, basic = tmp_path / "sweep", tmp_path / "basic"
-    grid = ["-m", "seed=range(6)", *SMALL, "trainer.max_epochs=150"]
+    grid = ["-m", "seed=range(6)", *SMALL, "trainer.max_epochs=90"]
     on_ray = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={cluster.address}"]
     half = "hydra.launcher.ray.remote.num_gpus=0.5"
     directory = SweepDirectory(path)
@@ -91,7 +91,7 @@ def test_a_sweep_goes_over_all_nodes_and_does_without_one(cluster: Any, tmp_path
     for seed in range(6):
         job = directory.job(f"seed={seed}")
         assert job.record()["attempts"] == (2 if seed in victims else 1)
-        assert len(re.findall("^epoch 1/150 ", job.log.read_text(), re.MULTILINE)) == 1
+        assert len(re.findall("^epoch 1/90 ", job.log.read_text(), re.MULTILINE)) == 1
     assert run_train(*grid, f"hydra.sweep.dir={basic}").returncode == 0
     assert summary_of(path) == summary_of(basic)
 
