@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from commands import TRAIN, run_train, user_environment
+from commands import TRAIN, run_command, run_train, user_environment
 from sweep.small_sweep import SMALL, folders_of, installed, same, summary_of
 from vae.sweep.directory import SweepDirectory
 
@@ -92,7 +92,7 @@ def test_a_sweep_goes_over_all_nodes_and_does_without_one(cluster: Any, tmp_path
         job = directory.job(f"seed={seed}")
         assert job.record()["attempts"] == (2 if seed in victims else 1)
         assert len(re.findall("^epoch 1/90 ", job.log.read_text(), re.MULTILINE)) == 1
-    assert run_train(*grid, f"hydra.sweep.dir={basic}").returncode == 0
+    assert run_command(TRAIN, *grid, f"hydra.sweep.dir={basic}", timeout=1800).returncode == 0
     assert summary_of(path) == summary_of(basic)
 
 
