@@ -1,6 +1,7 @@
 """LatentModel: the only place where network, posterior, prior and likelihood meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -201,3 +202,15 @@ def _of_two_kinds(posterior: Posterior, prior: Prior) -> str:
         f"posterior={type(posterior).__name__} gives codes, and prior={type(prior).__name__} is over vectors: use"
         " prior=uniform or prior=categorical"
     )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module and all its parts into evaluation mode, and afterwards those that trained back to training."""
+    in_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in in_training:
+            part.training = True

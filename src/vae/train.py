@@ -16,6 +16,7 @@ from vae.command.distributed import (
 from vae.command.interruption import Interrupted, signals_interrupt
 from vae.sweep.resume import resume_arguments
 from vae.training.collection import without_search
+from vae.training.fit_prior import name_after, take_parts
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,6 +37,7 @@ def train(config: "DictConfig") -> float | None:
 
     end_with_whoever_started_this()
     run = RunDirectory(config.paths.run)
+    take_parts(config)
     OmegaConf.resolve(config)
     check_typed(config)
     with signals_interrupt(), nullcontext() if is_child() else run.claim():
@@ -55,7 +57,7 @@ def main() -> None:
     """The command, which `resume=<run or sweep>` lets go on with what that directory holds."""
     try:
         with signals_interrupt(), first_rank_leads(sys.argv) as given:
-            sys.argv = resume_arguments(given)
+            sys.argv = resume_arguments(name_after(given))
             train()
     except Interrupted as signal:
         signal.say("nothing was saved")

@@ -3,7 +3,7 @@
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from vae.model import LatentModel
+from vae.model import LatentModel, evaluating
 
 
 class ModelSummary(Callback):
@@ -36,11 +36,9 @@ def flops(model: LatentModel) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    training = model.training
     x = torch.zeros(1, *model.image_shape, device=model.device)
-    with FlopCounterMode(display=False) as counter:
-        model.eval().reconstruct(x)
-    model.train(training)
+    with evaluating(model), FlopCounterMode(display=False) as counter:
+        model.reconstruct(x)
     return counter.get_total_flops()
 
 

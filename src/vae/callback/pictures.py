@@ -14,7 +14,7 @@ from torch import Tensor
 from vae.checks import check_int
 from vae.data import ImageDataModule
 from vae.metric.rate_per_latent import mean_rates
-from vae.model import LatentModel
+from vae.model import LatentModel, evaluating
 from vae.picture.code_sheets import code_sheets
 from vae.picture.figure import save_figure, save_latent_scatter
 from vae.picture.latent_walk import images_at
@@ -61,9 +61,8 @@ class Pictures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.every_n_epochs and trainer.global_step == 0:
-            pl_module.eval()
-            self._draw(trainer, pl_module, "val", 0)
-            pl_module.train()
+            with evaluating(pl_module):
+                self._draw(trainer, pl_module, "val", 0)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1

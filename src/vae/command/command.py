@@ -146,6 +146,7 @@ def quiet_libraries() -> None:
         r"`ModelCheckpoint\(monitor=.*` could not find the monitored key",  # of a run that has not been validated
         "Checkpoint directory .* exists and is not empty",  # it is the run that is being resumed
         "The dirpath has changed from",  # it was moved, or is a trial of data.batch_size=auto
+        "Found .* module\\(s\\) in eval mode at the start of training",  # fit_prior_to keeps them as they are
         "Be aware that when using `ckpt_path`, callbacks used to create",  # one that the user has taken away
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -160,6 +160,7 @@ TRAIN = Group(
             further={"train_images": Group(dict.fromkeys(BUDGETS, NULL | Whole()))},
             open=True,
         ),
+        "fit_prior_to": NULL | Place("a run directory"),
         "monitor": Group({"metric": WORDS, "mode": one_of("max", "min")}),
         "on_nan": one_of("stop", "skip"),
         "on_nan_limit": Whole(0),

@@ -20,9 +20,10 @@ from vae.feature.network import MissingFeaturesError
 from vae.metric.active_units import collapse_warning
 from vae.metric.definition import Scored, kind_of_likelihood
 from vae.metric.evaluated_batch import Sizes
+from vae.run.checkpoint import load_weights
 from vae.run.directory import RunDirectory
 from vae.run.files import check_folder
-from vae.trained.load import data_config, load_weights
+from vae.trained.load import data_config
 from vae.training.build import build_module, data_name, sizes_of
 from vae.training.module import VAEModule
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import nn
 
 from vae.checks import ConfigError
 from vae.run.files import PARTIAL
@@ -227,3 +228,25 @@ def _flush_names(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
+    """Load the weights of a checkpoint whose names begin with `prefix`.
+
+    Raises:
+        ConfigError: the file is damaged, belongs to another architecture, or holds NaN or infinite numbers.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
+        raise ConfigError(
+            f"{path}: the checkpoint of another architecture than the run's config ({first})"
+        ) from error
+    for name, values in state.items():
+        if not values.isfinite().all():
+            raise ConfigError(
+                f"{path}: {name} holds NaN or infinite numbers: training diverged; use another checkpoint"
+            )

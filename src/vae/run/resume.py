@@ -30,6 +30,7 @@ RULES: dict[str, str | None] = {
     "budget": BEGAN,
     "suits": BEGAN,
     "latent_size": WEIGHTS,
+    "fit_prior_to": BEGAN,
     "monitor": "the best epoch so far was chosen by it",
     "on_nan": None,
     "on_nan_limit": None,

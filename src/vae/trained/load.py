@@ -6,11 +6,9 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
-from vae.checks import ConfigError
 from vae.data import ImageDataModule
-from vae.run.checkpoint import read_checkpoint
+from vae.run.checkpoint import load_weights
 from vae.run.directory import RunDirectory
 from vae.run.saved_config import readers_data
 from vae.run.trust import trusting
@@ -59,25 +57,3 @@ def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] =
             model = build_model(config, data.image_shape)
         load_weights(model, directory.checkpoint(checkpoint), prefix="model.")
     return TrainedModel(model.eval(), data)
-
-
-def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
-    """Load the weights of a checkpoint whose names begin with `prefix`.
-
-    Raises:
-        ConfigError: the file is damaged, belongs to another architecture, or holds NaN or infinite numbers.
-    """
-    state = read_checkpoint(path)["state_dict"]
-    state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        first = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
-        raise ConfigError(
-            f"{path}: the checkpoint of another architecture than the run's config ({first})"
-        ) from error
-    for name, values in state.items():
-        if not values.isfinite().all():
-            raise ConfigError(
-                f"{path}: {name} holds NaN or infinite numbers: training diverged; use another checkpoint"
-            )

@@ -29,6 +29,7 @@ from vae.run.checkpoint import SealedCheckpoints, copy_checkpoint
 from vae.run.directory import RunDirectory
 from vae.training.combination import check_combination
 from vae.training.execution import CUDA_GRAPH, Execution, ScaledGradients, compile_mode, set_network_type
+from vae.training.fit_prior import keep_all_but_prior
 from vae.training.initialization import initialize, where_to_start
 from vae.training.meeting import Alone, Stacked, current_meeting
 from vae.training.module import VAEModule
@@ -95,7 +96,10 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
     objective = instantiate(config.objective)
     # A set that is smaller than its batch is one batch, and how large it is has not been read yet.
     _check_step(objective, min(data.batch_size, 1000), model)
-    check_combination(model, objective, data.values)
+    fits_prior = config.fit_prior_to is not None
+    if fits_prior:
+        keep_all_but_prior(model)
+    check_combination(model, objective, data.values, fits_prior)
     set_network_type(model, str(config.trainer.precision))
     sizes = sizes_of(model, data)
     skips = check_choice("on_nan", config.on_nan, ("stop", "skip")) == "skip"
@@ -149,6 +153,8 @@ def _module_class(
 def _obstacles(config: DictConfig, trainer: Trainer, graph: bool) -> Iterator[str]:
     """What in a run's options keeps its steps from being taken with others', or as a CUDA graph."""
     yield from obstacles(trainer, clipped=True)
+    if config.fit_prior_to is not None:
+        yield "fit_prior_to trains the prior alone"
     if config.on_nan == "skip":
         yield "on_nan=skip looks at each step"
     if trainer.gradient_clip_val and trainer.gradient_clip_algorithm == "value":

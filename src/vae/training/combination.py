@@ -13,13 +13,14 @@ from vae.posterior.posterior import Posterior
 from vae.prior.prior import Prior
 
 
-def check_combination(model: LatentModel, objective: Objective, values: str) -> None:
+def check_combination(model: LatentModel, objective: Objective, values: str, fits_prior: bool = False) -> None:
     """Refuse what cannot work together, and let the objective choose what was left open.
 
     Args:
         model: the model.
         objective: its objective.
         values: what x takes, `bytes` or `binary` (`ImageDataModule.values`).
+        fits_prior: whether the prior alone is trained, so that no draw of z needs a gradient.
 
     Raises:
         ConfigError: why it cannot, in one line.
@@ -45,7 +46,7 @@ def check_combination(model: LatentModel, objective: Objective, values: str) -> 
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
         )
     if model.posterior.codes is not None:
-        _check_codes(model.posterior, model.prior, objective)
+        _check_codes(model.posterior, model.prior, objective, fits_prior)
     chunked = objective.chunk is not None and objective.chunk < objective.draws
     if chunked and any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.decoder.modules()):
         raise ConfigError(
@@ -74,7 +75,7 @@ def _check_likelihood(likelihood: Likelihood, objective: Objective, values: str)
         )
 
 
-def _check_codes(posterior: Posterior, prior: Prior, objective: Objective) -> None:
+def _check_codes(posterior: Posterior, prior: Prior, objective: Objective, fits_prior: bool) -> None:
     name = f"posterior={type(posterior).__name__}"
     if posterior.deterministic and objective.weighs_draws:
         raise ConfigError(
@@ -84,14 +85,15 @@ def _check_codes(posterior: Posterior, prior: Prior, objective: Objective) -> No
         raise ConfigError(
             f"objective.k={objective.draws}: must be 1 with {name}, which gives one code to an image"
         )
-    if not posterior.deterministic and not prior.has_table:
+    if not posterior.deterministic and not prior.has_table and not fits_prior:
         raise ConfigError(
             f"prior={type(prior).__name__}: {name} draws codes, which would need a gradient that this prior does"
-            " not give: use prior=categorical, or posterior=vector_quantized or finite_scalar"
+            " not give: use prior=categorical without prior.condition, or posterior=vector_quantized or"
+            " finite_scalar; or fit this prior afterwards (fit_prior_to=<run>)"
         )
     if objective.moves_draws:
         raise ConfigError(f"objective.gradient: must be standard with {name}, whose z cannot be moved by a little")
-    if posterior.relaxes and objective.uses_log_densities:
+    if posterior.relaxes and not fits_prior and objective.uses_log_densities:
         raise ConfigError(
             "posterior.gradient=gumbel: a relaxed draw has no probability; use"
             " posterior.gradient=straight_through, or objective=elbo objective.kl=analytic"

@@ -29,6 +29,7 @@ from vae.training.build import (
     hide_unused_gpus,
 )
 from vae.training.execution import set_matmul_precision
+from vae.training.fit_prior import load_parts
 from vae.training.module import VAEModule
 from vae.training.threads import threads_for, use_threads
 
@@ -68,6 +69,8 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
         run.write_config(config)
         tell_further_ranks(run.path)
         announce(config, chosen)
+    if config.fit_prior_to is not None and checkpoint is None:
+        load_parts(module.model, config.fit_prior_to)
     with children_run_this_config(run), use_threads(threads):
         hide_unused_gpus(trainer)
         if trainer.is_global_zero:
@@ -119,8 +122,8 @@ def announce(config: DictConfig, chosen: dict[str, object]) -> None:
     """Print what the choice of data has brought, and what `auto` has chosen."""
     if HydraConfig.initialized() and not config.resume:
         hydra = HydraConfig.get()
-        # An experiment says itself what it is.
-        if not hydra.runtime.choices.get("experiment"):
+        # An experiment says itself what it is, and so does the run to which a prior is fitted.
+        if not hydra.runtime.choices.get("experiment") and config.fit_prior_to is None:
             print(brought(config, hydra.runtime.choices, hydra.overrides.task))
     if chosen:
         print("auto chose", ", ".join(f"{key}={value}" for key, value in chosen.items()))

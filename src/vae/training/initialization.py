@@ -73,7 +73,7 @@ def start_from_images(model: LatentModel, data: ImageDataModule, start: Start) -
     if start:
         mean = data.train_mean()
         start_at(model, mean.mean((1, 2), keepdim=True).expand_as(mean) if start == "grey" else mean)
-    if model.posterior.images_needed:
+    if model.posterior.images_needed and model.posterior.training:
         images = data.images("train", model.posterior.images_needed)[0].to(model.device)
         model.posterior.start_from_features(model.encoder(images))
     if model.prior.images_needed:

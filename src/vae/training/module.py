@@ -18,7 +18,7 @@ from vae.data import Batch, ImageDataModule
 from vae.internals import epoch_is_whole, epochs_in_checkpoint, has_stopped_early, step_schedule
 from vae.logger.metrics_csv import MetricsCSV
 from vae.metric.evaluated_batch import EvaluatedBatch, NeedsData
-from vae.model import LatentModel
+from vae.model import LatentModel, evaluating
 from vae.objective.objective import Objective
 from vae.random import draw_key, of_whole_batch, set_draws
 from vae.training.divergence import Step, describe
@@ -92,7 +92,7 @@ class VAEModule(LightningModule):
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
         if self.objective.adapts:
             self.objective.after_step(rate)
-        if self.model.posterior.adapts:
+        if self.model.posterior.adapts and self.model.posterior.training:
             self.model.posterior.after_step()
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
@@ -117,7 +117,7 @@ class VAEModule(LightningModule):
         q = self.model.encode(seen)
         terms = self.terms(x, q, noise)
         loss = self.objective(terms, step)
-        if self.model.posterior.has_penalty:
+        if self.model.posterior.has_penalty and self.model.posterior.training:
             loss = loss + self.model.posterior.penalty(q).mean()
         return loss, terms.distortion.detach(), self.objective.rate(terms).detach()
 
@@ -202,8 +202,8 @@ class VAEModule(LightningModule):
         return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser of all parameters, and its scheduler."""
-        optimizer = self.optimizer(self.parameters())
+        """The optimiser of all parameters that are trained, and its scheduler."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
@@ -248,17 +248,15 @@ class VAEModule(LightningModule):
     @torch.no_grad()
     def calibrate(self) -> None:
         """Give the likelihood the mean squared error of training images, a draw of z for each."""
-        self._calibrated_at, in_training = self.trainer.global_step, [m for m in self.modules() if m.training]
-        self.eval()
+        self._calibrated_at = self.trainer.global_step
         set_draws(draw_key("calibrate"), self.device)
         images = self.data.images("train", CALIBRATION_IMAGES)[0].to(self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for x in images.split(500):
-            z = self.model.encode(self.corruption(x)).rsample()
-            total += (self.model.decode(z).mean - x).square().sum(dtype=torch.float64)
-        self.model.likelihood.calibrate((total / images.numel()).float())
-        for part in in_training:
-            part.training = True
+        with evaluating(self):
+            for x in images.split(500):
+                z = self.model.encode(self.corruption(x)).rsample()
+                total += (self.model.decode(z).mean - x).square().sum(dtype=torch.float64)
+            self.model.likelihood.calibrate((total / images.numel()).float())
 
     def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
         """Measure something else on the test images."""
