@@ -56,7 +56,7 @@ class Codebook(Protocol):
 
 
 class OfCodes(Distribution):
-    """The distribution of z = e(c) for c ~ p, of event shape (D,).
+    """The distribution of z = e(c) for c ~ p, of event shape (D,) and the batch shape of p.
 
     Args:
         p: a distribution over codes, of event shape (n,).
@@ -68,7 +68,7 @@ class OfCodes(Distribution):
 
     def __init__(self, p: Distribution, book: Codebook, size: int):
         self.p, self.book = p, book
-        super().__init__(event_shape=Size((size,)), validate_args=False)
+        super().__init__(p.batch_shape, Size((size,)), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """log p(c) in nats, at the code of z.
@@ -180,6 +180,10 @@ class OneHot(Distribution):
     def weights(self) -> Float[Tensor, "..."]:
         """q(z|x) of every z, where n = 1."""
         return self.log_q.exp().squeeze(-2).movedim(-1, 0)
+
+    def flatter(self, by: float) -> "OneHot":
+        """The choices with probabilities in proportion to q^(1/by)."""
+        return OneHot(self.log_q / by)
 
     def at(self, gumbel: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """The draws of this noise."""

@@ -10,6 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from vae.bound.allocation import keep_freed_memory
+from vae.bound.codes import OneHot
 from vae.bound.pareto import pareto_k, tail_size
 from vae.bound.terms import LatentVariableModel
 from vae.checks import check_choice
@@ -100,6 +101,8 @@ def exact(log_joint: Float[Tensor, "B S"], k: int) -> LogMarginal:
 class Defensive:
     """r(z|x) = ½ q(z|x) + ¼ q₂(z|x) + ¼ p(z), with q₂ the posterior at twice the distance from its mean.
 
+    Of choices q₂ ∝ q^½, since a choice has no distance.
+
     A weight is at most four times p(x|z), however narrow q is and whatever modes it misses, at the price of twice
     the draws where q is right (Hesterberg 1995, Weighted average importance sampling and defensive mixture
     distributions). Where the prior's draws seldom hit what q misses, as with many latents, it may be missed still.
@@ -113,14 +116,14 @@ class Defensive:
     WIDER = 2.0
 
     def __init__(self, q: Distribution, p: Distribution):
-        self.q, self.p, self.centre = q, p, q.mean
+        self.q, self.p = q, p
+        self.wide = q.flatter(self.WIDER) if isinstance(q, OneHot) else Stretched(q, self.WIDER)
         self.event_shape = q.event_shape
 
     def rsample(self, sample_shape: Size) -> Float[Tensor, "K B D"]:
         """Draws, each from a part of the mixture that is drawn for it."""
         shape = Size((*sample_shape, *self.q.batch_shape))
-        own, wide = self.q.rsample(sample_shape), self.q.rsample(sample_shape)
-        wide = self.centre + self.WIDER * (wide - self.centre)
+        own, wide = self.q.rsample(sample_shape), self.wide.rsample(sample_shape)
         part = torch.rand(shape, dtype=own.dtype, device=own.device).unsqueeze(-1)
         outside = torch.where(
             part < self.SHARES[0] + self.SHARES[1], wide, self.p.sample(Size((shape.numel(),))).view(own.shape)
@@ -129,10 +132,29 @@ class Defensive:
 
     def log_prob(self, value: Float[Tensor, "K B D"]) -> Float[Tensor, "K B"]:
         """The log-density of the mixture."""
-        narrowed = self.centre + (value - self.centre) / self.WIDER
-        wide = self.q.log_prob(narrowed) - self.event_shape.numel() * math.log(self.WIDER)
-        parts = torch.stack((self.q.log_prob(value), wide, self.p.log_prob(value)))
+        parts = torch.stack([of.log_prob(value) for of in (self.q, self.wide, self.p)])
         return (parts + parts.new_tensor(self.SHARES).log()[:, None, None]).logsumexp(0)
+
+
+class Stretched:
+    """q at `by` times the distance from its mean.
+
+    Args:
+        q: of batch shape (B,) and event shape (D,).
+        by: a factor.
+    """
+
+    def __init__(self, q: Distribution, by: float):
+        self.q, self.by, self.centre = q, by, q.mean
+
+    def rsample(self, sample_shape: Size) -> Float[Tensor, "K B D"]:
+        """Draws."""
+        return self.centre + self.by * (self.q.rsample(sample_shape) - self.centre)
+
+    def log_prob(self, value: Float[Tensor, "K B D"]) -> Float[Tensor, "K B"]:
+        """The log-density."""
+        narrowed = self.centre + (value - self.centre) / self.by
+        return self.q.log_prob(narrowed) - self.q.event_shape.numel() * math.log(self.by)
 
 
 class RunningWeights:
