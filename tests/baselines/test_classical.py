@@ -11,7 +11,8 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from commands import run_command
+import vae
+from commands import run_command, train_quickly
 from vae.baselines.classical import (
     factor_analysis,
     fit_all,
@@ -21,6 +22,7 @@ from vae.baselines.classical import (
     probabilistic_pca,
 )
 from vae.checks import ConfigError
+from vae.sweep.table import text
 
 
 @pytest.fixture
@@ -78,9 +80,22 @@ def test_what_cannot_be_is_one_line(x: Tensor) -> None:
 def test_the_command_prints_and_writes_them(tmp_path: Path) -> None:
     done = run_command("-m", "vae.baselines", "latent_size=8", f"out={tmp_path}/b.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "b.json").read_text())
+    rows = json.loads((tmp_path / "b.json").read_text())["models"]
     assert len(rows) == 5
     assert all(f"{row['test/nll']:.2f}" in done.stdout for row in rows)
+    # As rows of the table that runs of the same images and a density of grey pixels have.
+    run = train_quickly(tmp_path / "run")
+    frame = vae.table(run, tmp_path / "b.json")
+    assert len(frame) == 6
+    assert frame["compares"].nunique() == 1
+    assert set(frame["model"].dropna()) == {row["model"] for row in rows}
+    assert list(frame["test/elbo"].iloc[1:]) == [-row["test/nll"] for row in rows]
+    page = text(frame, ["test/elbo", "evaluation/nll"])
+    gaussian = next(row for row in rows if row["model"] == "full Gaussian")
+    assert f"| full Gaussian | {gaussian['test/elbo']:.5g} | {gaussian['test/nll']:.5g} |" in page
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"other\.json: not what vae\.baselines writes"):
+        vae.table(tmp_path / "*.json")
     refused = run_command("-m", "vae.baselines", "data.binarize=dynamic", folder=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: data.binarize=dynamic: these densities are of grey images")

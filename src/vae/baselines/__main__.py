@@ -20,6 +20,8 @@ def main(config: "DictConfig") -> None:
 
     from vae.baselines.classical import fit_all
     from vae.checks import ConfigError, check_choice, check_int, check_number
+    from vae.likelihood.gaussian import Gaussian
+    from vae.metric.definition import Scored, kind_of_likelihood, which_images
     from vae.metric.per_image import standard_error
     from vae.run.files import write_atomically
     from vae.training.build import data_name
@@ -40,13 +42,14 @@ def main(config: "DictConfig") -> None:
     started, rows = time.monotonic(), []
     for model in fit_all(images["train"], images["val"], latents, components, sigma):
         log_px = model.log_prob(images[split])
+        mean = float(log_px.mean())
+        numbers = {"nll": -mean, "nll_stderr": float(standard_error(log_px)), "elbo": mean}
         rows.append(
             {
                 "model": model.name,
                 "parameters": model.parameters,
-                f"{split}/nll": -float(log_px.mean()),
-                f"{split}/nll_stderr": float(standard_error(log_px)),
                 "seconds": round(time.monotonic() - started, 1),
+                **{f"{split}/{key}": value for key, value in numbers.items()},
             }
         )
         started = time.monotonic()
@@ -58,7 +61,8 @@ def main(config: "DictConfig") -> None:
         print(f"  {row['model']:<28} {row[f'{split}/nll']:>10.2f} ± {row[f'{split}/nll_stderr']:.2f}")
     path = Path(config.out or f"runs/{name}/baselines.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    compares = str(Scored(which_images(config.data), kind_of_likelihood(Gaussian, data.values)))
+    write_atomically(path, json.dumps({"compares": compares, "models": rows}, indent=2, ensure_ascii=False) + "\n")
     print(path)
 
 

@@ -101,12 +101,16 @@ class Scored(NamedTuple):
 def what_is_scored(config: DictConfig) -> Scored:
     """The images of a run, and what p(x|z) is of them, from its config."""
     values = "bytes" if config.data.get("binarize", "none") == "none" else "binary"
-    of = [str(config.data[key]) for key in IMAGES if config.data.get(key) not in (None, "none")]
-    name = str(config.data._target_).rpartition(".")[2]
-    images = " ".join([name, *(each for each in of if each != name)])
     # Made, as of a likelihood of pixels one by one the kind is an option.
     likelihood = instantiate(config.likelihood)((1, 1, 1))
-    return Scored(images, kind_of_likelihood(likelihood, values))
+    return Scored(which_images(config.data), kind_of_likelihood(likelihood, values))
+
+
+def which_images(data: DictConfig) -> str:
+    """The images of a data config, in words."""
+    of = [str(data[key]) for key in IMAGES if data.get(key) not in (None, "none")]
+    name = str(data._target_).rpartition(".")[2]
+    return " ".join([name, *(each for each in of if each != name)])
 
 
 def kind_of_likelihood(likelihood: Any, values: str) -> str:

@@ -31,7 +31,7 @@ def table(*where: str | Path) -> pd.DataFrame:
 
     Args:
         *where: directories of sweeps and of single runs, or patterns of them, such as `runs/mnist/sweep_*`;
-            `last` is the newest sweep below ./runs.
+            `last` is the newest sweep below ./runs. Files of `python -m vae.baselines` give a row for each model.
 
     Returns:
         `run`; `compares`, the images and the kind of likelihood, within which bounds compare; a column for each
@@ -50,6 +50,10 @@ def table(*where: str | Path) -> pd.DataFrame:
         rows.append({"run": str(folder), "compares": "" if kind is None else str(kind)})
         typed.append(keys)
         numbers.append(run.metrics() | _evaluation(folder))
+    for file, compares, model in _baselines(where):
+        rows.append({"run": str(file), "compares": compares})
+        typed.append({"model": str(model.pop("model"))})
+        numbers.append(model | {f"evaluation/{key.rpartition('/')[2]}": model[key] for key in model if "/" in key})
     if not rows:
         raise ConfigError(f"{', '.join(map(str, where))}: no run there is finished")
     known = {key: None for each in typed for key in each if not key.startswith(NEUTRAL)}
@@ -69,6 +73,8 @@ def _runs(where: Sequence[str | Path]) -> Iterator[tuple[Path, dict[str, str]]]:
         if not folders:
             raise ConfigError(f"{pattern}: there is no such directory")
         for folder in folders:
+            if folder.suffix == ".json":
+                continue
             sweep = SweepDirectory(folder)
             if sweep.manifest_file.exists():
                 shared = _typed(sweep.manifest()["constants"])
@@ -76,6 +82,20 @@ def _runs(where: Sequence[str | Path]) -> Iterator[tuple[Path, dict[str, str]]]:
                     yield folder / job.name, shared | {axis_name(key): value for key, value in job.values.items()}
             else:
                 yield folder, _typed(RunDirectory(folder).arguments())
+
+
+def _baselines(where: Sequence[str | Path]) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+    """Of each model of the files of `vae.baselines`: the file, what its bound is of, its name and its numbers."""
+    for pattern in where:
+        for path in sorted(Path(found) for found in glob.glob(str(Path(pattern).expanduser()))):
+            if path.suffix == ".json":
+                content = read_json(path) or {}
+                check_plain(content, path, resolved=False)
+                models = content.get("models")
+                if not isinstance(models, list) or not all("model" in each for each in models):
+                    raise ConfigError(f"{path}: not what vae.baselines writes")
+                for model in models:
+                    yield path, str(content.get("compares")), model
 
 
 def _typed(arguments: Sequence[str]) -> dict[str, str]:
@@ -132,7 +152,8 @@ def _groups(frame: pd.DataFrame, metric: str, over: str) -> list[tuple[Values, p
         raise ConfigError(f"measure={metric}: must be one of {there}")
     others = ["compares", *(key for key in keys_of(frame) if key != over)]
     groups = frame.dropna(subset=[metric]).groupby(others, sort=False, dropna=False)
-    return [(values, group) for values, group in groups]
+    # None where a run lacks a key: of pandas' NA nothing is known, not even whether it is another.
+    return [(tuple(None if pd.isna(value) else value for value in values), group) for values, group in groups]
 
 
 class Against(NamedTuple):
