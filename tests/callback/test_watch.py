@@ -60,6 +60,14 @@ def test_it_warns_of_collapse_once_as_soon_as_it_is_seen(
     assert ".py" not in warnings[0]
 
 
+def test_a_model_that_is_to_have_no_latents_is_not_warned_of(
+    composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = ["network=unconditional", "posterior=independent", "latent_size=1"]
+    fit(composed(*[each for each in QUICK if "hidden_sizes" not in each and "latent_size" not in each], *without))
+    assert "posterior collapse" not in capsys.readouterr().err
+
+
 def test_five_collapsed_latents_have_rates_of_nothing_and_are_warned_of(
     composed: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

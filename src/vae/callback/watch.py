@@ -69,6 +69,10 @@ class Watch(Callback):
             return
         if self._has_warned or not self.every_n_epochs:
             return
+        model = pl_module.model
+        assert isinstance(model, LatentModel)
+        if not (model.posterior.uses_features or model.posterior.by_bayes):
+            return  # no latent depends on the image, as it was asked for
         latest: dict[str, float] = pl_module.latest  # type: ignore[assignment]
         warning = collapse_warning(latest.get("val/active_units"), latest.get("val/rate"))
         if warning is not None:
