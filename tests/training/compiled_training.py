@@ -25,6 +25,12 @@ MODELS = {
     "dreg": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=3", "objective.gradient=dreg"],
     "chunked": ["network.hidden_sizes=[16]", "objective=iwae", "objective.k=4", "objective.chunk=2"],
     "annealed": ["network.hidden_sizes=[16]", "objective/beta=linear", "objective.beta.steps=30"],
+    # Whose codebook moves after each step, by what was seen within it.
+    "vq": [
+        *("network=spatial", "network.grid=[2,2]", "network.width=8", "latent_size=4", "posterior.codes=16"),
+        *("posterior=vector_quantized", "prior=autoregressive", "prior.channels=8"),
+    ],
+    "gumbel": ["network.hidden_sizes=[16]", "posterior=categorical", "prior=uniform", "posterior.gradient=gumbel"],
     # Groups of several channels: one of a single channel takes its bias away, whose gradient is then rounding,
     # which Adam scales up.
     "conv": ["network=conv", "network.base_width=64", "network.max_width=64"],

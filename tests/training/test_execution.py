@@ -21,7 +21,7 @@ from vae.training.build import build_model, build_module, build_trainer
 from vae.training.execution import Execution, compile_mode, set_matmul_precision, terms_of
 
 Composed = Callable[..., DictConfig]
-ALL = ["vae", "stl", "dreg", "conv", "chunked", "annealed"]
+ALL = ["vae", "stl", "dreg", "conv", "chunked", "annealed", "vq", "gumbel"]
 QUICK = ["trainer.accelerator=cpu", "latent_size=2", "logger=none", "callback=none"]
 
 
