@@ -60,8 +60,8 @@ def test_a_documented_command_composes(documented: str) -> None:
         compose(CONFIGS[program], [line for line in first if line is not None])
 
 
-ELSEWHERE = ("attribute=", "data=", "trainer.devices", "trust=")
-"""In commands that need other images, several processes or a package of one's own: other tests type them."""
+ELSEWHERE = ("attribute=", "data=", "trainer.devices", "trust=", "label=")
+"""In commands that need other images or runs, several processes or a package of one's own: elsewhere tested."""
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -80,9 +80,13 @@ class LatentModel(nn.Module):
         params = self.decoder(z.reshape(-1, self.latent_size))
         return self.likelihood(params.reshape(*z.shape[:-1], *params.shape[1:]))
 
-    def p_z(self) -> Distribution:
-        """p(z), of event shape (D,)."""
-        p = self.prior(self.encode)
+    def p_z(self, label: Int64[Tensor, " B"] | None = None) -> Distribution:
+        """p(z), of event shape (D,).
+
+        With labels y, from which a prior that has `classes` is learned, it is p(z, y), of batch shape (B,): its
+        draws are of p(z|y), and a bound made with it is one of log p(x, y).
+        """
+        p = self.prior(self.encode) if label is None else self.prior.of_labels(label)
         return OfCodes(p, self.posterior, self.latent_size) if self.prior.over_codes else p
 
     def log_joint(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
@@ -105,6 +109,7 @@ class LatentModel(nn.Module):
         q: Distribution,
         noise: Float[Tensor, "K B E"],
         scales_paths: bool = False,
+        label: Int64[Tensor, " B"] | None = None,
     ) -> Terms:
         """One draw of z for each ε, and its log-densities: all that a bound is made of.
 
@@ -116,14 +121,15 @@ class LatentModel(nn.Module):
             q: q(z|x) of each, as `encode` gives it (for a denoising model, of the corrupted images).
             noise: ε of K draws, as `noise` gives it.
             scales_paths: whether the objective multiplies the gradients of each z, see `vae.bound.terms.scalable`.
+            label: of each image, where the terms are to be those of log p(x, y), see `p_z`.
         """
         z, scale = self.draw(q, noise), None  # (K, B, D)
         if self.posterior.enumerated:  # the same z for all images
-            return Terms(self._log_px_every(x, z[:, 0]), z, q, self.p_z())
+            return Terms(self._log_px_every(x, z[:, 0]), z, q, self.p_z(label))
         if scales_paths:
             z, scale = scalable(z)
         log_px_z = self.decode(z).log_prob(x)  # (K, B)
-        return Terms(log_px_z, z, q, self.p_z(), scale)
+        return Terms(log_px_z, z, q, self.p_z(label), scale)
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
@@ -23,6 +23,7 @@ def terms_in_chunks(
     densities: bool,
     draws: bool,
     scales_paths: bool = False,
+    label: Int64[Tensor, " B"] | None = None,
 ) -> Terms:
     """The terms of all draws, decoded `chunk` of them at a time.
 
@@ -38,8 +39,9 @@ def terms_in_chunks(
         densities: whether log p(z) and log q(z|x) of each draw will be asked for.
         draws: whether z itself will be: then all draws are made at once, and only decoded in chunks.
         scales_paths: whether their gradients are multiplied, see `vae.bound.terms.scalable`; only with `draws`.
+        label: of each image, where the terms are to be those of log p(x, y).
     """
-    p = model.p_z()
+    p = model.p_z(label)
     made = model.draw(q, noise) if draws else None
     scale = None
     if scales_paths and made is not None:

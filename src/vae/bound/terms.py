@@ -59,7 +59,7 @@ class LatentVariableModel(Protocol):
     def params_per_draw(self) -> int:
         """Decoder outputs for each z."""
 
-    def p_z(self) -> Distribution:
+    def p_z(self, label: Tensor | None = None) -> Distribution:
         """p(z)."""
 
     def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:

@@ -152,6 +152,7 @@ TRAIN = Group(
         "suits": Group(
             {
                 "latent_size": Whole(1, 2**20),
+                "classes": NULL | Whole(2),
                 "sigma": POSITIVE,
                 "hidden_sizes": SIZES,
                 "epochs": Group(dict.fromkeys(BUDGETS, EPOCHS)),
@@ -238,6 +239,7 @@ SAMPLE = Group(
         "source": one_of("prior", "density"),
         "components": Whole(),
         "temperature": AT_LEAST_0,
+        "label": NULL | Several(Whole(0)),
         "show": one_of("means", "samples"),
         "images": NULL | Several(PLACE),
         "interpolation": one_of("linear", "spherical"),
@@ -349,6 +351,7 @@ SAVES = {
 }
 OFTEN = {"every_n_epochs": Whole(0)}
 NOTHING: dict[str, Kind] = {}
+OF_LABELS: dict[str, Kind] = {"condition": NULL | one_of("label"), "classes": NULL | Whole(2)}
 
 ARGUMENTS: dict[str, Mapping[str, Kind]] = {
     TRAINER: {
@@ -479,8 +482,9 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
         "layers": LAYERS,
         "kernel": KERNEL,
         "heads": Whole(),
+        **OF_LABELS,
     },
-    "vae.prior.categorical.Categorical": NOTHING,
+    "vae.prior.categorical.Categorical": OF_LABELS,
     "vae.prior.flow.FlowPrior": FLOW,
     "vae.prior.gaussian_mixture.GaussianMixture": {"components": Whole()},
     "vae.prior.standard_normal.StandardNormal": NOTHING,

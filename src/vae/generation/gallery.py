@@ -162,14 +162,15 @@ class Gallery:
         means = "E[x|z]" if self.config.show == "means" else "Draws from p(x|z)"
         heated = f", temperature {self.temperature:g}" if self.temperature != 1 else ""
         source = "prior" if self.config.source == "prior" else "density fitted to the codes of training images"
-        yield from self.save("samples", samples_sheet(drawn, f"{means} for z from the {source}{heated}"))
+        of = "" if self.config.label is None else f", label {', '.join(_listed(self.config.label))}"
+        yield from self.save("samples", samples_sheet(drawn, f"{means} for z from the {source}{heated}{of}"))
 
     def _drawn(self, n: int) -> Float[Tensor, "N C H W"]:
         """n samples, from the prior or from the fitted density in its place."""
         if check_choice("source", self.config.source, ("prior", "density")) == "density":
             images = self._ready().images("train", 10_000)[0]
             self.model.fit_density(images, check_int("components", self.config.components))
-        return self.model.sample(n, self.temperature, self.seed, self.config.show)
+        return self.model.sample(n, self.temperature, self.seed, self.config.show, self.config.label)
 
     def reconstructions(self) -> Iterator[Path]:
         """Images beside their reconstructions, with what the encoder sees between the two if that differs."""

@@ -1,10 +1,10 @@
 """TrainedModel: what `load_model` gives, for use from Python."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily
 from zuko.distributions import NormalizingFlow
@@ -125,7 +125,13 @@ class TrainedModel:
     def _batches(self, images: Images) -> Iterator[Float[Tensor, "B C H W"]]:
         yield from self.x(images).split(BATCH)
 
-    def latents(self, n: int, temperature: float = 1.0, seed: int | None = None) -> Float[Tensor, "N D"]:
+    def latents(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        label: int | Sequence[int] | None = None,
+    ) -> Float[Tensor, "N D"]:
         """n draws of z from the prior.
 
         Args:
@@ -133,13 +139,28 @@ class TrainedModel:
             temperature: scales how far each draw is from the centre it is drawn about, see `draws_at`; 1 is the
                 prior itself.
             seed: of the draws; None for the default generator.
+            label: the class that they are of, with a prior that learned from labels (`prior.condition=label`); of
+                several, a part of the draws is of each, one after the other.
+
+        Raises:
+            ConfigError: the prior knows no such class.
         """
         check_int("n", n)
         check_number("temperature", temperature, minimum=0)
         with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.no_grad():
             if seed is not None:
                 torch.default_generator.set_state(generator("sample", seed).get_state())
-            return draws_at(temperature, self.model.p_z(), n)
+            return draws_at(temperature, self.model.p_z(None if label is None else self._labels(label, n)), n)
+
+    def _labels(self, label: int | Sequence[int], n: int) -> Int64[Tensor, " N"]:
+        classes = self.model.prior.classes
+        if not classes:
+            raise ConfigError(
+                f"label={label}: the prior of this model knows no classes; prior.condition=label does"
+            )
+        asked = [label] if isinstance(label, int) else list(label)
+        known = torch.tensor([check_int("label", each, minimum=0, maximum=classes - 1) for each in asked])
+        return known.repeat_interleave(-(-n // len(known)))[:n].to(self.model.device)
 
     def sample(
         self,
@@ -147,6 +168,7 @@ class TrainedModel:
         temperature: float = 1.0,
         seed: int | None = None,
         show: str = "means",
+        label: int | Sequence[int] | None = None,
     ) -> Float[Tensor, "N C H W"]:
         """n new images: E[x|z], or draws x ~ p(x|z), for z from the prior.
 
@@ -155,8 +177,9 @@ class TrainedModel:
             temperature: of the prior's draws, see `latents`.
             seed: of the draws; None for the default generator.
             show: `means`, or `samples` with the likelihood's noise.
+            label: the class, or classes, that they are of, see `latents`.
         """
-        return self.images_of(self.latents(n, temperature, seed), show)
+        return self.images_of(self.latents(n, temperature, seed, label), show)
 
     def images_of(self, z: Float[Tensor, "*N D"], show: str = "means") -> Float[Tensor, "*N C H W"]:
         """E[x|z] or draws x ~ p(x|z), a batch at a time."""
@@ -205,13 +228,15 @@ class TrainedModel:
 
 
 def draws_at(temperature: float, p: Distribution, n: int) -> Float[Tensor, "N D"]:
-    """n draws from p, each moved towards the centre it was drawn about, until `temperature` of the way is left.
+    """n draws from p, or one from each of a batch, each moved towards its centre to `temperature` of the way.
+
+    The centre is what a draw was drawn about, and with `temperature=0` all that is left.
 
     The centre is the mean of p; of a mixture, that of the component which the draw is from, as between the
     components there may be nothing; of a flow, the image of the mean of its base distribution, in whose space
     draws are moved (Kingma & Dhariwal 2018, Glow, section 6).
     """
-    size = torch.Size((n,))
+    size = torch.Size(() if p.batch_shape else (n,))
     if temperature == 1:
         return p.sample(size)
     if isinstance(p, OfCodes):

@@ -25,8 +25,10 @@ WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 NETWORK_TYPES = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
-TermsOf = Callable[[Tensor, torch.distributions.Distribution, Tensor], Terms]
-Losses = Callable[[Tensor, Tensor, Tensor, int | Tensor], tuple[Tensor, Tensor, Tensor]]
+TermsOf = Callable[..., Terms]
+"""x, q(z|x), noise and, by name, labels → the terms."""
+Losses = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""x, what the encoder sees, noise, the step and maybe labels → what `VAEModule.forward` gives."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,11 @@ def terms_of(model: LatentModel, objective: Objective, execution: Execution) -> 
     if not execution.recompute_decoder and (chunk is None or chunk >= objective.draws):
         return partial(model.terms, scales_paths=True) if objective.scales_paths else model.terms
 
-    def in_chunks(x: Tensor, q: torch.distributions.Distribution, noise: Tensor) -> Terms:
+    def in_chunks(
+        x: Tensor, q: torch.distributions.Distribution, noise: Tensor, label: Tensor | None = None
+    ) -> Terms:
         uses = objective.uses_log_densities, objective.uses_draws, objective.scales_paths
-        return terms_in_chunks(model, x, q, noise, chunk, *uses)
+        return terms_in_chunks(model, x, q, noise, chunk, *uses, label=label)
 
     return in_chunks
 
@@ -124,13 +128,15 @@ def losses_of(losses: Losses, execution: Execution) -> Losses:
     assert mode is not None
     graph = torch.compile(losses, mode=mode)
 
-    def run(x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def run(
+        x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor, *label: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         at = torch.full((), int(step), device=x.device)
         if mode not in WITH_CUDA_GRAPHS:
-            return graph(x, seen, noise, at)
+            return graph(x, seen, noise, at, *label)
         torch.compiler.cudagraph_mark_step_begin()
         # The next step's replay writes over a graph's results, and those of several steps are kept to be logged.
-        loss, distortion, rate = graph(x, seen, noise, at)
+        loss, distortion, rate = graph(x, seen, noise, at, *label)
         return loss.clone(), distortion.clone(), rate.clone()
 
     return run

@@ -76,5 +76,23 @@ def start_from_images(model: LatentModel, data: ImageDataModule, start: Start) -
     if model.posterior.images_needed and model.posterior.training:
         images = data.images("train", model.posterior.images_needed)[0].to(model.device)
         model.posterior.start_from_features(model.encoder(images))
+    if model.prior.classes:
+        check_labels(data, model.prior.classes)
     if model.prior.images_needed:
         model.prior.start_from_images(data.images("train", model.prior.images_needed)[0])
+
+
+def check_labels(data: ImageDataModule, classes: int) -> None:
+    """Refuse images without labels, or with more of them than a prior has classes.
+
+    Raises:
+        ConfigError: see above.
+    """
+    source, members = data.subsets["train"].source, data.subsets["train"].members
+    labels = source.labels[members.to(source.labels.device)]
+    if labels.min() == labels.max():
+        raise ConfigError(f"prior.condition=label: {type(data).__name__} has no labels; use prior.condition=null")
+    if labels.max() >= classes:
+        raise ConfigError(
+            f"prior.classes={classes}: must be at least {int(labels.max()) + 1}, as the labels of these images are"
+        )

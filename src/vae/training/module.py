@@ -89,7 +89,8 @@ class VAEModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
         x, seen, noise = self.drawn(batch)
-        loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step)
+        label = (batch.label.to(x.device),) if self.model.prior.classes else ()
+        loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step, *label)
         if self.objective.adapts:
             self.objective.after_step(rate)
         if self.model.posterior.adapts and self.model.posterior.training:
@@ -112,10 +113,15 @@ class VAEModule(LightningModule):
         set_draws(draw_key("rank", batch.key, rank), x.device)
         return x, seen, noise
 
-    def forward(self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each."""
+    def forward(
+        self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor, label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each.
+
+        With labels, from which a prior learns, they are those of a bound on log p(x, y).
+        """
         q = self.model.encode(seen)
-        terms = self.terms(x, q, noise)
+        terms = self.terms(x, q, noise) if label is None else self.terms(x, q, noise, label=label)
         loss = self.objective(terms, step)
         if self.model.posterior.has_penalty and self.model.posterior.training:
             loss = loss + self.model.posterior.penalty(q).mean()
