@@ -40,7 +40,10 @@ def documented_commands() -> list[str]:
 
 def overrides_of(command: str) -> list[str]:
     """Its arguments without flags; what the reader is to fill in stands for a word."""
-    _, *arguments = shlex.split(re.sub(r"…|<[^>]*>", "x", command), comments=True)
+    program, *arguments = shlex.split(re.sub(r"…|<[^>]*>", "x", command), comments=True)
+    if program == "vae.evaluate":
+        # Of a sweep: no key, and read before Hydra is asked.
+        arguments = [re.sub(r"^sweep=", "run=", argument) for argument in arguments]
     return [argument for argument in arguments if not argument.startswith("-") and "=" in argument]
 
 

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from vae.sweep.adaptive import OptunaSweep
 from vae.sweep.devices import gpus_per_job, jobs_at_once
+from vae.sweep.evaluation import EvaluationSweep
 from vae.sweep.launcher import ray_object_store
 from vae.sweep.on_ray import RayLauncher
 from vae.sweep.slurm import SlurmLauncher, slurm_cpus, slurm_gpus
@@ -31,6 +32,10 @@ class Optuna(OptunaSweep):
 
 class Ray(RayLauncher):
     """`hydra/launcher=ray`, around that of Hydra's plugin."""
+
+
+class Evaluation(EvaluationSweep):
+    """`vae.evaluate sweep=…`."""
 
 
 class Slurm(SlurmLauncher):

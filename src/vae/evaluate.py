@@ -1,9 +1,11 @@
-"""Measure trained runs: python -m vae.evaluate run=runs/… [k=5000] [split=test] [data=…]."""
+"""Measure trained runs: python -m vae.evaluate run=runs/… [k=5000] [split=test] [data=…], or sweep=runs/…."""
 
 import sys
 from typing import TYPE_CHECKING
 
-from vae.command.command import command, quote_argument
+from vae.checks import ConfigError
+from vae.command.command import command, fail, quote_argument
+from vae.sweep.evaluation import sweep_arguments
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -12,17 +14,12 @@ if TYPE_CHECKING:
 @command("evaluate")
 def evaluate(config: "DictConfig") -> None:
     """Evaluate each run, write evaluation.json and evaluation.html into it, and print one table of all runs."""
-    from omegaconf import OmegaConf
-
-    from vae.checks import ConfigError
     from vae.command.distributed import children_run_this_command
-    from vae.evaluation.evaluate_run import evaluate_run, find_runs
+    from vae.evaluation.evaluate_run import evaluate_run, find_runs, resolve
     from vae.evaluation.presentation import print_report, save, save_comparison
     from vae.progress import through
 
-    if config.get("data") is not None and config.paths.data is None:
-        config.paths.data = "data"
-    OmegaConf.resolve(config)
+    resolve(config)
     runs, results, failed = find_runs(config.run), [], list[str]()
     with children_run_this_command():
         for run in through(runs, "evaluating", len(runs)):
@@ -45,7 +42,10 @@ def evaluate(config: "DictConfig") -> None:
 
 def main() -> None:
     """Run the command. Paths on its command line need no extra quotes for Hydra."""
-    sys.argv = quote_argument(sys.argv, "run")
+    try:
+        sys.argv = sweep_arguments(quote_argument(sys.argv, "run"))
+    except ConfigError as error:
+        raise SystemExit(fail(error, "evaluate")) from error
     evaluate()
 
 

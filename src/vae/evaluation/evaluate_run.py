@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torchmetrics import Metric
 
 from vae.bound.pareto import UNRELIABLE
@@ -15,12 +15,12 @@ from vae.callback.training_progress import TrainingProgress
 from vae.checks import ConfigError, check_choice, check_int
 from vae.data import ImageDataModule
 from vae.evaluation.cost import measure_cost
-from vae.evaluation.result import Result
+from vae.evaluation.result import Result, asked_for
 from vae.feature.network import MissingFeaturesError
 from vae.metric.active_units import collapse_warning
 from vae.metric.definition import Scored, kind_of_likelihood
 from vae.metric.evaluated_batch import Sizes
-from vae.run.checkpoint import load_weights
+from vae.run.checkpoint import digest, load_weights
 from vae.run.directory import RunDirectory
 from vae.run.files import check_folder
 from vae.trained.load import data_config
@@ -29,6 +29,13 @@ from vae.training.module import VAEModule
 
 FEW_DRAWS = 2
 """An NLL whose mean effective sample size is below this is called loose."""
+
+
+def resolve(config: DictConfig) -> None:
+    """Resolve a composed config. Where other images are chosen and no folder, it is that of training."""
+    if config.get("data") is not None and config.paths.data is None:
+        config.paths.data = "data"
+    OmegaConf.resolve(config)
 
 
 def find_runs(pattern: object) -> list[RunDirectory]:
@@ -83,6 +90,8 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
         metrics={name + key.removeprefix("test/"): value for key, value in module.latest.items()},
         per_latent={name + key.removeprefix("test/"): values for key, values in module.per_latent.items()},
         scored=Scored(data_name(data), kind_of_likelihood(module.model.likelihood, data.values)),
+        asked=asked_for(config),
+        weights=digest(checkpoint),
     )
     x = data.images(config.split, config.batch_size)[0].to(module.model.device)
     result.cost = asdict(measure_cost(module.model, x))

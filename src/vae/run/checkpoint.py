@@ -152,6 +152,17 @@ def check_seal(path: Path) -> bool:
     return True
 
 
+def digest(path: Path) -> str:
+    """The digest of a checkpoint's contents: what its seal says, or of a file without one what it comes to."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(MAGIC) - DIGEST))
+        seal = file.read()
+        if seal.startswith(MAGIC):
+            return seal.removeprefix(MAGIC).hex()
+        file.seek(0)
+        return hashlib.blake2b(file.read(), digest_size=DIGEST).hexdigest()
+
+
 def newest_undamaged(folder: Path) -> Path | None:
     """last.ckpt, or previous.ckpt where that is damaged; None if there is neither.
 

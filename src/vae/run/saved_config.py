@@ -151,6 +151,23 @@ def read_numbers(path: Path) -> dict[str, float | None]:
     return content
 
 
+def read_evaluations(run: Path) -> dict[str, float]:
+    """The numbers of what `vae.evaluate` has left in a run's folder: `evaluation/nll`, `evaluation_val/nll`, …
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    numbers = {}
+    for path in sorted(run.glob("evaluation*.json")):
+        content = read_json(path) or {}
+        check_plain(content, path, resolved=False)
+        metrics = content.get("metrics")
+        for name, value in metrics.items() if isinstance(metrics, dict) else ():
+            if isinstance(value, int | float):
+                numbers[f"{path.stem}/{name.rpartition('/')[2]}"] = value
+    return numbers
+
+
 def check_config(config: Mapping[str, Any], source: object) -> None:
     """Refuse a saved config that names what it may not, or by which Hydra would read or run something else.
 

@@ -2,15 +2,18 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 
 import pandas as pd
 
+from vae.checks import ConfigError
 from vae.paths import TRAIN
 from vae.progress import duration
 from vae.run.files import write_atomically
+from vae.run.saved_config import read_evaluations
 from vae.sweep.comparable import scored, winners
-from vae.sweep.directory import SweepDirectory
+from vae.sweep.directory import JobDirectory, SweepDirectory
 from vae.sweep.status_line import counted
 
 SPLITS = ("test", "val", "train")
@@ -19,14 +22,14 @@ SPLITS = ("test", "val", "train")
 def results(directory: SweepDirectory) -> pd.DataFrame:
     """One row a job: `job`, `status`, every varied key, every final number, `seconds`, `attempts`, `reason`.
 
-    Values of keys are numbers where they are all numbers. A job that is not done has no final numbers. `seconds`
-    includes what failed attempts took.
+    Values of keys are numbers where they are all numbers. A job that is not done has no final numbers; of others
+    those of `vae.evaluate` are among them, as `evaluation/nll`. `seconds` includes what failed attempts took.
     """
     rows = []
     for job in directory.jobs():
         folder = directory.job(job.name)
         record, state = folder.record(), folder.state()
-        metrics = folder.metrics() if state == "done" else {}
+        metrics = {**folder.metrics(), **_evaluations(folder)} if state == "done" else {}
         values = {axis_name(key): value for key, value in job.values.items()}
         row = {"job": job.name, "status": state, **values, **metrics}
         row["seconds"] = record.get("seconds", metrics.get("seconds"))
@@ -38,6 +41,14 @@ def results(directory: SweepDirectory) -> pd.DataFrame:
     keys_as_numbers(table, keys)
     final = sorted(set(table.columns) - {*first, *last}, key=_split_then_name)
     return table.reindex(columns=[*first, *final, *last]).convert_dtypes()
+
+
+def _evaluations(folder: JobDirectory) -> dict[str, float]:
+    try:
+        return read_evaluations(folder.path)
+    except ConfigError as error:
+        print(f"warning: {error}; the summary does without", file=sys.stderr)
+        return {}
 
 
 def keys_as_numbers(table: pd.DataFrame, keys: Sequence[str]) -> None:

@@ -12,8 +12,7 @@ from scipy.stats import t as student
 from vae.checks import ConfigError, check_choice, check_number
 from vae.metric.definition import definition
 from vae.run.directory import RunDirectory
-from vae.run.files import read_json
-from vae.run.saved_config import check_plain
+from vae.run.saved_config import read_evaluations
 from vae.sweep.comparable import scored_by
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import NEUTRAL
@@ -36,7 +35,7 @@ def table(*where: str | Path) -> pd.DataFrame:
     Returns:
         `run`; `compares`, the images and the kind of likelihood, within which bounds compare; a column for each
         key that was typed and is not the same in all rows; the numbers of metrics.json; those of evaluation.json
-        as `evaluation/nll`, …
+        as `evaluation/nll`, … (of evaluation_val.json as `evaluation_val/nll`, …)
 
     Raises:
         ConfigError: a pattern leads to no run or sweep, or no run is finished.
@@ -49,7 +48,7 @@ def table(*where: str | Path) -> pd.DataFrame:
         kind = scored_by(folder)
         rows.append({"run": str(folder), "compares": "" if kind is None else str(kind)})
         typed.append(keys)
-        numbers.append(run.metrics() | _evaluation(folder))
+        numbers.append(run.metrics() | read_evaluations(folder))
     for file, compares, model in _baselines(where):
         rows.append({"run": str(file), "compares": compares})
         typed.append({"model": str(model.pop("model"))})
@@ -101,15 +100,6 @@ def _baselines(where: Sequence[str | Path]) -> Iterator[tuple[Path, str, dict[st
 def _typed(arguments: Sequence[str]) -> dict[str, str]:
     pairs = (argument.lstrip("+").partition("=") for argument in arguments if not argument.startswith(("-", "~")))
     return {axis_name(key): value for key, _, value in pairs if not key.startswith("hydra")}
-
-
-def _evaluation(folder: Path) -> dict[str, float]:
-    """The numbers of evaluation.json, where `vae.evaluate` has written one, without the split's name."""
-    path = folder / "evaluation.json"
-    metrics = (read_json(path) or {}).get("metrics") or {}
-    check_plain(metrics, path, resolved=False)
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return {f"evaluation/{name.rpartition('/')[2]}": value for name, value in numbers.items()}
 
 
 def keys_of(frame: pd.DataFrame) -> list[str]:

@@ -1,7 +1,7 @@
 "use strict";
 // The report of a sweep: a filter, a table, and charts of the jobs that the filter leaves.
 const MAIN = ["test/elbo", "test/nll", "test/bits_per_dim", "test/distortion", "test/rate", "test/mse", "test/psnr",
-  "test/ssim", "test/fid", "test/active_units", data.metric, "seconds"];
+  "test/ssim", "test/fid", "test/active_units", "evaluation/elbo", "evaluation/nll", "evaluation/bits_per_dim", data.metric, "seconds"];
 const keys = data.axes.length ? data.axes : ["job"];
 const groups = [...new Set(data.rows.map((row) => row.compares).filter(Boolean))];
 const listeners = [];

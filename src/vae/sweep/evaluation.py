@@ -1,0 +1,185 @@
+"""`vae.evaluate sweep=…`: the evaluation of all jobs of a sweep, by one of Hydra's launchers."""
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from vae.checks import ConfigError
+from vae.command.command import keys_of, one_word_flags
+from vae.command.error_line import error_line
+from vae.command.interruption import Interrupted
+from vae.command.override import override
+from vae.command.schema import check_config
+from vae.progress import duration, shown, task
+from vae.run.files import check_folder
+from vae.run.saved_config import check_arguments
+from vae.sweep.devices import claim_gpus
+from vae.sweep.directory import JobDirectory, SweepDirectory
+from vae.sweep.job import give_back_memory, output_to
+from vae.sweep.launcher import ONE_BY_ONE, check_launcher, load_launcher
+from vae.sweep.plan import Job
+
+TAKE_EVALUATIONS = ("basic", "joblib", "ray", "submitit_local")
+"""Launchers that run anything; the others look after training."""
+
+
+def sweep_arguments(argv: list[str]) -> list[str]:
+    """Turn `sweep=<directory>` into the arguments of a multirun over its jobs, by the sweep's own launcher.
+
+    Raises:
+        ConfigError: this is no sweep's directory; or run= is there as well.
+    """
+    arguments = one_word_flags(argv[1:])
+    given = [argument for argument in arguments if argument.startswith("sweep=")]
+    if not given:
+        return argv
+    others = [argument for argument in arguments if argument not in given]
+    if "run" in keys_of(others):
+        raise ConfigError(f"{given[-1]}: takes all jobs of the sweep, so that run= must not be given")
+    path = Path(given[-1].removeprefix("sweep=").strip("'\"")).expanduser()
+    directory = SweepDirectory(path)
+    launcher = [] if "hydra/launcher" in keys_of(others) else _own_launcher(directory, others)
+    return [argv[0], "--multirun", *launcher, override("hydra.sweep.dir", path.absolute()), *others]
+
+
+def _own_launcher(directory: SweepDirectory, others: Sequence[str]) -> list[str]:
+    """The arguments by which the sweep has chosen its launcher; none where that one cannot evaluate."""
+    arguments = directory.manifest().get("arguments") or []
+    own = [a for a in arguments if a.startswith(("hydra/launcher=", "hydra.launcher."))]
+    if not any(own[0] == f"hydra/launcher={name}" for name in TAKE_EVALUATIONS if own):
+        return []
+    return check_arguments(own, directory.manifest_file, keys_of(others))
+
+
+class EvaluatedJob:
+    """What launchers run for each job: the command's task, with what it prints at the end of the job's output.log.
+
+    Args:
+        task: evaluates the run of a config.
+    """
+
+    def __init__(self, task: TaskFunction):
+        self.task = task
+
+    def __call__(self, config: DictConfig) -> str | None:
+        """Evaluate a job. Return what went wrong, in one line, which unlike an exception reaches any process."""
+        hydra = HydraConfig.get()
+        job = JobDirectory(hydra.runtime.output_dir)
+        if hydra.runtime.choices.get("hydra/launcher") == "joblib":
+            claim_gpus(config, job.path.parent)
+        with output_to(job.log):
+            try:
+                self.task(config)
+            except Exception as error:
+                traceback.print_exception(error)
+                return error_line(error, hydra.overrides.task, "evaluate").removeprefix("error: ")
+            finally:
+                give_back_memory()
+        return None
+
+
+class EvaluationSweep(Sweeper):
+    """Evaluates those jobs of a sweep that are done, and that have no such evaluation yet."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra with the config of the command."""
+        self.hydra_context, self.config = hydra_context, config
+        self.directory = SweepDirectory(Path(config.hydra.sweep.dir).absolute())
+        self.launcher_name: str = config.hydra.runtime.choices.get("hydra/launcher")
+        if self.launcher_name not in TAKE_EVALUATIONS:
+            raise ConfigError(
+                f"hydra/launcher={self.launcher_name}: must be one of {', '.join(TAKE_EVALUATIONS)} for"
+                " evaluations"
+            )
+        if config.trainer.devices != 1:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices}: must be 1 with sweep=…, whose jobs may be evaluated"
+                " side by side (hydra/launcher=joblib)"
+            )
+        self.launcher = load_launcher(hydra_context, EvaluatedJob(task_function), config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Evaluate the jobs, write the sweep's summary and report, and leave with status 1 if one failed."""
+        from vae.evaluation.evaluate_run import resolve
+        from vae.evaluation.result import asked_for, is_evaluated
+
+        for each in OverridesParser.create().parse_overrides(arguments):
+            if each.is_sweep_override():
+                raise ConfigError(f"{each.input_line}: must be one value, the same for all jobs of the sweep")
+        check_folder(self.directory.path)
+        jobs = [job for job in self.directory.jobs() if self.directory.job(job.name).state() == "done"]
+        if not jobs:
+            raise ConfigError(f"sweep={self.directory.path}: no job of it is done")
+        check_launcher(self.launcher, self.config)
+        overrides = {job.name: self._overrides(job, arguments) for job in jobs}
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides[jobs[0].name])
+        check_config(config, "evaluate")
+        resolve(config)
+        asked, begun = asked_for(config), time.monotonic()
+        left = [job for job in jobs if not is_evaluated(self.directory.path / job.name, asked)]
+        try:
+            failed = self._launch([job.name for job in left], overrides)
+        except Interrupted as signal:
+            signal.say("the same command evaluates the other jobs")
+            raise
+        for job in left:
+            if not is_evaluated(self.directory.path / job.name, asked):
+                failed.setdefault(job.name, "its process died")
+        self._close(len(jobs), len(left), failed, time.monotonic() - begun)
+
+    def _overrides(self, job: Job, arguments: Sequence[str]) -> list[str]:
+        folder = self.directory.path
+        places = {"run": folder / job.name, "hydra.sweep.dir": folder, "hydra.sweep.subdir": job.name}
+        return [*arguments, *(override(key, place) for key, place in places.items())]
+
+    def _launch(self, names: Sequence[str], overrides: dict[str, list[str]]) -> dict[str, str]:
+        """Launch jobs; what went wrong in some, by the job's name."""
+        failed: dict[str, str] = {}
+        size = 1 if self.launcher_name in ONE_BY_ONE else max(1, len(names))
+        started = time.time()
+
+        def look() -> tuple[float, str, str]:
+            files = [self.directory.path.joinpath(name, "evaluation.json") for name in names]
+            done = sum(file.exists() and file.stat().st_mtime >= started for file in files)
+            return done / max(1, len(names)), f"evaluating {len(names)} jobs", ""
+
+        with shown(), task("evaluating", look=look):
+            for first in range(0, len(names), size):
+                group = names[first : first + size]
+                try:
+                    results = self.launcher.launch([overrides[name] for name in group], initial_job_idx=first)
+                except Exception as error:  # a launcher's, of a worker that died
+                    failed |= dict.fromkeys(group, f"its process died ({type(error).__name__})")
+                    continue
+                lines: list[Any] = [result.return_value for result in results]
+                failed |= {name: line for name, line in zip(group, lines, strict=True) if line is not None}
+        return failed
+
+    def _close(self, jobs: int, evaluated: int, failed: dict[str, str], seconds: float) -> None:
+        # Here, as they need pandas.
+        from vae.sweep.report.write import write_report
+
+        write_report(self.directory.path)
+        others = len(self.directory.jobs()) - jobs
+        lines = [f"Evaluated {evaluated - len(failed)} jobs in {duration(seconds)}"]
+        lines[0] += f", {jobs - evaluated} before" if jobs > evaluated else ""
+        lines[0] += f"; {others} are not done" if others else ""
+        print("\n".join([*lines, *(f"  {self.directory.path / name}" for name in ("summary.csv", "report.html"))]))
+        for name, line in failed.items():
+            print(f"error: {name}: {line}", file=sys.stderr)
+        if failed:
+            sys.exit(1)
