@@ -13,6 +13,7 @@ from vae.metric.active_units import collapse_warning
 from vae.page.curves import Curve
 from vae.paths import TRAIN
 from vae.run.directory import RunDirectory
+from vae.run.trust import SEARCHPATH
 
 FEWEST = 5
 """Validations from which on a curve is said to rise or fall."""
@@ -193,7 +194,8 @@ def command_of(run: RunDirectory, *more: str) -> str:
 def overrides(run: RunDirectory) -> list[str]:
     """What was typed behind train.py."""
     ignored = ("hydra.", "hydra/", "resume=")
-    return [each for each in run.arguments() if not each.lstrip("+~").startswith(ignored)]
+    kept = f"{SEARCHPATH}="
+    return [a for a in run.arguments() if a.startswith(kept) or not a.lstrip("+~").startswith(ignored)]
 
 
 def path_argument(path: Path) -> str:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae.checks import ConfigError, is_text
 from vae.paths import CONF
 from vae.run.files import read_json
-from vae.run.trust import KINDS, check_targets, is_known_folder, values
+from vae.run.trust import CONFIG_DIR, KINDS, SEARCHPATH, check_targets, is_known_folder, values
 
 LARGEST = 1 << 18
 """Bytes of a config. The largest of the project's own has 8,000."""
@@ -58,9 +58,10 @@ LOGGERS = {
             *("settings", "settings.silent"),
         )
     ),
+    "tensorboard": frozenset(("_target_", "folder")),
+    "mlflow": frozenset(("_target_", "experiment_name", "run_name", "id", "tags")),
 }
 """Loggers that a saved run may have, and what it may say of them; not where they send what they log."""
-CONFIG_DIR = "--config-dir"
 HYDRA = re.compile(
     r"hydra/(launcher|sweeper)|hydra\.mode"
     r"|hydra\.launcher\.(n_jobs|members|processes|batch_size|timeout_min|cpus_per_task|mem_gb|verbose)"
@@ -349,7 +350,10 @@ def check_arguments(arguments: Iterable[object], source: object, typed: Collecti
             key = parsed.get_key_element().lstrip("+~")
             if key in typed or PASSED_OVER.fullmatch(key):
                 continue
-            _check_argument(parsed, key, source)
+            if key == SEARCHPATH:
+                _check_searchpath(_plain(parsed.value()), source)
+            else:
+                _check_argument(parsed, key, source)
         except (ConfigError, HydraException, ValueError, RecursionError) as error:
             why = " ".join(str(error).removeprefix(f"{source}: ").split())[:300]
             raise ConfigError(f"{source}: the argument {shown} is refused ({why})") from error
@@ -357,16 +361,26 @@ def check_arguments(arguments: Iterable[object], source: object, typed: Collecti
     return kept
 
 
-def _check_folder(folder: str, source: object) -> None:
+def _check_searchpath(folders: object, source: object) -> None:
+    """Refuse further folders of configs as `_check_folder` does, and what is no folder."""
+    for folder in folders if isinstance(folders, list) else [folders]:
+        if not isinstance(folder, str) or not folder.startswith("file://"):
+            raise ConfigError(f"{SEARCHPATH} is set by who starts the sweep, but for folders")
+        _check_folder(folder.removeprefix("file://"), source, f"'{SEARCHPATH}=[…]'")
+
+
+def _check_folder(folder: str, source: object, argument: str = "") -> None:
     """Refuse a folder of configs that the reader has never named, or that is not there."""
     shown = ascii(folder)[1:-1]
     if not is_text(folder) or not is_known_folder(folder):
         raise ConfigError(
             f"{source}: it needs the configs in {shown}, which is as good as running code from there;"
-            f" type {CONFIG_DIR}={shown} if you trust it"
+            f" type {argument or f'{CONFIG_DIR}={shown}'} if you trust it"
         )
     if not Path(folder).is_dir():
-        raise ConfigError(f"{source}: it needs the configs in {shown}, which is not there; type {CONFIG_DIR}=…")
+        raise ConfigError(
+            f"{source}: it needs the configs in {shown}, which is not there; type {argument or f'{CONFIG_DIR}=…'}"
+        )
 
 
 def _check_argument(parsed: Override, key: str, source: object) -> None:

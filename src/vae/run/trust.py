@@ -94,6 +94,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
 }
 """For each group the classes of whose subclasses a trusted package may bring some."""
+CONFIG_DIR, SEARCHPATH = "--config-dir", "hydra.searchpath"
+"""The flag that names a folder of configs, and the key that names several."""
 SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_")
 """Keys that mean something to Hydra's `instantiate`. The fifth, _args_, hides what an argument is called."""
 

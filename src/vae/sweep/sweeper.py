@@ -17,11 +17,10 @@ from omegaconf import DictConfig, open_dict, read_write
 from vae.checks import ConfigError
 from vae.command.distributed import started
 from vae.command.interruption import Interrupted
-from vae.command.override import override
+from vae.command.override import folder_arguments, override
 from vae.command.schema import check_part
 from vae.progress import shown, task
-from vae.run.saved_config import CONFIG_DIR
-from vae.run.trust import remember_folders, typed_folders
+from vae.run.trust import SEARCHPATH, remember_folders, typed_folders
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import RecordedTask, give_back_everything
 from vae.sweep.launcher import (
@@ -104,10 +103,11 @@ class Sweep(Sweeper):
         with self.directory.claim(identity):
             jobs = self.known_jobs(plan)
             remember_folders(folders := typed_folders())
-            flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
+            overrides = self.config.hydra.overrides
+            of_hydra = [each for each in overrides.hydra if "pkg://" in each or not each.startswith(SEARCHPATH)]
             self.directory.write(
                 jobs,
-                arguments=[*flags, *self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task],
+                arguments=[*folder_arguments(folders), *of_hydra, *overrides.task],
                 identity=identity,
                 metric=self.config.sweep_metric,
                 axes=plan.keys,

@@ -13,7 +13,7 @@ from vae.metric.definition import definition
 from vae.page.curves import read_curves
 from vae.page.page import picture
 from vae.paths import TRAIN
-from vae.run.saved_config import CONFIG_DIR
+from vae.run.trust import CONFIG_DIR, SEARCHPATH
 from vae.sweep.comparable import scored, winners
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import Job
@@ -127,7 +127,8 @@ def reproduce(directory: SweepDirectory, job: Job) -> str:
     """The command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
     shared = [a for a in directory.manifest()["constants"] if not a.lstrip("+~").startswith(ignored)]
-    flags = [a for a in directory.manifest().get("arguments") or () if a.startswith(f"{CONFIG_DIR}=")]
+    folders = (f"{CONFIG_DIR}=", f"{SEARCHPATH}=")
+    flags = [a for a in directory.manifest().get("arguments") or () if a.startswith(folders)]
     return " ".join([TRAIN, *(_quoted(argument) for argument in [*flags, *shared, *job.overrides()])])
 
 
