@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +17,11 @@ from torch.nn.functional import softplus
 from pictures_on_disk import encode, write_folder
 from vae.checks import ConfigError
 from vae.model import LatentModel
+from vae.network.mlp import MLPDecoder
 from vae.network.pyramid import LastConvolution
 from vae.paths import CONF
 from vae.training.build import build_model, build_module, build_trainer
-from vae.training.initialization import start_from_images
+from vae.training.initialization import initialize, start_from_images
 
 
 @pytest.mark.parametrize("init", ["glorot_uniform", "glorot_weights"])
@@ -48,6 +51,36 @@ def drawn(composed: Callable[..., DictConfig], *overrides: str) -> LatentModel:
     """A new model of 8 × 8 pixels, from one seed."""
     torch.manual_seed(3)
     return build_model(composed(*overrides), (1, 8, 8))
+
+
+class Own(MLPDecoder):
+    """Its output starts at 0, and its other weights at 1."""
+
+    own_init = True
+
+    def __init__(self, *sizes: Any, **options: Any):
+        super().__init__(*sizes, **options)
+        for weight in self.parameters():
+            nn.init.ones_(weight)
+        nn.init.zeros_(self.output.weight)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_a_part_starts_itself_is_left_alone(
+    own: bool, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Own, "own_init", own)
+    config = composed("init=glorot_uniform", "network.hidden_sizes=[16]")
+    build = partial(Own, hidden_sizes=[16], activation="relu")
+    image_shape = (1, 8, 8)
+    parts = {name: instantiate(config[name]) for name in ("posterior", "prior", "likelihood")}
+    model = LatentModel(image_shape, 3, instantiate(config.network.encoder), build, **parts)
+    before = {name: weight.clone() for name, weight in model.encoder.named_parameters()}
+    initialize(model, "glorot_uniform")
+    assert model.decoder.output.weight.eq(0).all()
+    first = next(layer for layer in model.decoder.layers if isinstance(layer, nn.Linear))
+    assert first.weight.eq(1).all() == own
+    assert not any(torch.equal(weight, before[name]) for name, weight in model.encoder.named_parameters())
 
 
 def test_the_default(composed: Callable[..., DictConfig]) -> None:

@@ -27,6 +27,7 @@ class Likelihood(nn.Module, ABC):
         couples_batch: whether the density of an image depends on the others that are scored with it.
         has_mean: whether E[x|z] is known; a draw of x stands for it where it is not.
         needs_calibration: whether `calibrate` must be called with training images before each evaluation.
+        own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
     support: Support = "real"
@@ -34,6 +35,7 @@ class Likelihood(nn.Module, ABC):
     couples_batch: bool = False
     has_mean: bool = True
     needs_calibration: bool = False
+    own_init: bool = False
 
     def __init__(self, param_shape: tuple[int, int, int]):
         super().__init__()

@@ -13,9 +13,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         features: F, the number of features.
+        own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
     features: int
+    own_init: bool = False
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
@@ -26,7 +28,12 @@ class Decoder(nn.Module, ABC):
     """A decoder, z → the likelihood's parameters.
 
     To write your own, take (latent_size, param_shape) and define both functions.
+
+    Attributes:
+        own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
+
+    own_init: bool = False
 
     @abstractmethod
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:

@@ -31,6 +31,7 @@ class Posterior(nn.Module, ABC):
         adapts: whether `after_step` does something.
         uses_features: whether q(z|x) depends on the encoder's features.
         by_bayes: whether `forward` takes, in place of features, log p(x, z) of every z that there is.
+        own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
     has_density: bool = True
@@ -43,6 +44,7 @@ class Posterior(nn.Module, ABC):
     images_needed: int = 0
     has_penalty: bool = False
     adapts: bool = False
+    own_init: bool = False
 
     def __init__(self, latent_size: int):
         super().__init__()

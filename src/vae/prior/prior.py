@@ -20,12 +20,14 @@ class Prior(nn.Module, ABC):
         has_table: whether it is over codes whose choices are independent, so that log p(c) is linear in one-hot z.
         classes: how many classes of images p(z) is a mixture over, learned from their labels; 0 if it knows none.
         over_codes: whether it is over codes, of which `take_codes` tells it, and not over vectors.
+        own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
     images_needed: int = 0
     over_codes: bool = False
     has_table: bool = False
     classes: int = 0
+    own_init: bool = False
 
     def take_codes(self, codes: Codes) -> None:
         """Be a prior over these codes; called once, right after it is made, of those that are `over_codes`."""

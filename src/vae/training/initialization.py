@@ -1,5 +1,6 @@
 """Where training starts: how weights are drawn, and what starts from the training images."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -26,20 +27,31 @@ def initialize(model: LatentModel, name: str) -> None:
     layers is positively homogeneous, f(αz) = αf(z) for α > 0: black at z = 0, where the prior is densest, and
     larger the farther out, which training undoes but slowly.
 
+    Parts that are `own_init` are left alone, and so are layers of others whose weights are all 0: somebody meant
+    that, as torch draws none.
+
     Raises:
         ConfigError: there is none of that name.
     """
     if check_choice("init", name, INITS) != "torch":
-        for module in model.modules():
-            if isinstance(module, LINEAR):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None and name == "glorot_uniform":
-                    nn.init.zeros_(module.bias)
+        for layer in _drawn_by_torch(model):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None and name == "glorot_uniform":
+                nn.init.zeros_(layer.bias)
     for module in model.modules():
         if isinstance(module, LastConvolution):
             module.start_small()
     if model.likelihood.decodes_spread:
         start_at(model, torch.zeros(model.image_shape))  # for the spread's own start; the mean's may follow
+
+
+def _drawn_by_torch(model: LatentModel) -> Iterator[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
+    """The linear and convolutional layers whose weights nobody has started otherwise."""
+    parts = (model.encoder, model.decoder, model.posterior, model.prior, model.likelihood)
+    own = {module for part in parts if part.own_init for module in part.modules()}
+    for module in model.modules():
+        if isinstance(module, LINEAR) and module not in own and module.weight.any():
+            yield module
 
 
 def start_at(model: LatentModel, mean: torch.Tensor) -> None:
