@@ -16,7 +16,7 @@ def evaluate(config: "DictConfig") -> None:
     """Evaluate each run, write evaluation.json and evaluation.html into it, and print one table of all runs."""
     from vae.command.distributed import children_run_this_command
     from vae.evaluation.evaluate_run import evaluate_run, find_runs, resolve
-    from vae.evaluation.presentation import print_report, save, save_comparison
+    from vae.evaluation.presentation import places, print_report, save, save_comparison
     from vae.progress import through
 
     resolve(config)
@@ -32,7 +32,10 @@ def evaluate(config: "DictConfig") -> None:
     measured = [result for result in results if result is not None]
     if measured:
         print_report(measured)
-        for page in [*(save(result, config) for result in measured), *save_comparison(measured)]:
+        folders = places(measured, config.out)
+        for result, folder in zip(measured, folders, strict=True):
+            print(save(result, config, folder))
+        for page in save_comparison(measured, folders):
             print(page)
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
@@ -43,7 +46,7 @@ def evaluate(config: "DictConfig") -> None:
 def main() -> None:
     """Run the command. Paths on its command line need no extra quotes for Hydra."""
     try:
-        sys.argv = sweep_arguments(quote_argument(sys.argv, "run"))
+        sys.argv = sweep_arguments(quote_argument(quote_argument(sys.argv, "run"), "out"))
     except ConfigError as error:
         raise SystemExit(fail(error, "evaluate")) from error
     evaluate()

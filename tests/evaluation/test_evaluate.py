@@ -1,5 +1,6 @@
 """`python -m vae.evaluate`, as a user runs it."""
 
+import errno
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from pictures_on_disk import encode, pixels, write_celeba, write_folder
 from vae import load_model
 from vae.data.celeba import CelebA
 from vae.data.digits import Digits
+from vae.evaluation import presentation
 from vae.evaluation.evaluate_run import remarks
 from vae.evaluation.presentation import groups, joint_notes
 from vae.evaluation.result import Result
@@ -160,6 +162,26 @@ def test_several_runs_give_one_table(runs: Path) -> None:
     assert (runs / "runs" / "comparison.html").is_file()
     assert saved(runs, "evaluation_val.json")["images"] == 180
     shutil.rmtree(other)
+
+
+def test_a_run_that_is_only_read_stays_as_it_is(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def content() -> dict[Path, tuple[int, int]]:
+        files = (runs / "runs").rglob("*")
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
+
+    before = content()
+    printed = evaluate(runs, "run=runs/a=1,b", "k=2", "metric=default", "out=else where")
+    assert "else where/evaluation.html" in printed
+    assert content() == before
+    assert json.loads((runs / "else where" / "evaluation.json").read_text())["metrics"]["test/nll_k"] == 2
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(presentation, "write_atomically", refuse)
+    done = call_command("vae.evaluate", "run=runs/a=1,b", "k=2", "metric=default", folder=runs)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "runs/a=1,b: cannot be written (Read-only file system); out=… writes elsewhere" in done.stderr
 
 
 def test_the_network_of_the_distances_is_a_file_or_a_module(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +384,7 @@ def old_run(runs: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_from_before_some_keys_existed_is_evaluated_and_loaded(old_run: Path) -> None:
-    evaluate(old_run.parent, "run=old", "k=2", "metric=default", "log_to_wandb=false")
+    evaluate(old_run.parent, "run=old", "k=2", "metric=default", "log=false")
     assert (old_run / "evaluation.json").is_file()
     assert load_model(old_run).sample(2).shape == (2, 1, 8, 8)
 

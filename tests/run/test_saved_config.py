@@ -103,6 +103,7 @@ LATER = [
     ("logger__wandb__id", "../../x"),
     ("logger__tracker", {"_target_": "lightning.pytorch.loggers.MLFlowLogger"}),
     ("logger__csv__path", "/elsewhere/metrics.csv"),
+    ("logger__tensorboard__folder", "/elsewhere"),
     ("callback__pictures__folder", "/elsewhere"),
     ("callback__page__run", "/elsewhere"),
     ("callback__best__dirpath", "RUN/../elsewhere"),
@@ -150,6 +151,24 @@ def test_a_resumed_run_has_its_readers_places(
     assert not config.callback.page.open
     assert config.metric.test.generation.weights == "weights"
     assert config.callback.best.dirpath == str(run.path / "checkpoints")
+
+
+def test_the_server_of_mlflow_is_the_readers(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(run, logger__mlflow={"run_name": "its", "id": "a1", "tracking_uri": "http://evil"})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine")
+    for loggers in (run.resumed_config().logger, run.loggers()):
+        assert loggers.mlflow == {"run_name": "its", "id": "a1", "tracking_uri": "http://mine"}
+    assert check_arguments(["logger.mlflow.tracking_uri=http://evil"], "some sweep") == []
+    change(run, logger__mlflow__artifact_location="http://evil")
+    for read in (run.resumed_config, run.loggers):
+        with pytest.raises(ConfigError, match=r"logger\.mlflow\.artifact_location=.* is refused"):
+            read()
+
+
+def test_loggers_of_others_are_left_out_of_what_an_evaluation_adds_to(run: RunDirectory) -> None:
+    change(run, logger__other={"_target_": "vae.logger.metrics_csv.MetricsCSV"}, logger__wandb__mode=None)
+    assert set(run.loggers()) == {"csv", "wandb"}
+    assert run.loggers().csv.path == str(run.path / "metrics.csv")
 
 
 @pytest.mark.parametrize("data", ["mnist", "cifar10", "omniglot", "celeba"])

@@ -129,6 +129,7 @@ def test_a_job_that_fails_is_named_and_the_others_are_evaluated(sweep: Path) -> 
         (["sweep=SWEEP", "k=1,2"], "error: k=1,2: must be one value, the same for all jobs"),
         (["sweep=SWEEP", "k=0"], "error: k=0: must be a whole number of at least 1"),
         (["sweep=SWEEP", "kk=0"], "error: kk=0: no such key"),
+        (["sweep=SWEEP", "out=x"], "error: out=x: must be null with sweep=…"),
         (["sweep=SWEEP", "trainer.devices=2"], "error: trainer.devices=2: must be 1 with sweep=…"),
         (
             ["sweep=SWEEP", "hydra/launcher=stacked"],

@@ -7,12 +7,12 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from vae.checks import check_int
 from vae.data import ImageDataModule
+from vae.logger.run_logger import RunLogger
 from vae.metric.rate_per_latent import mean_rates
 from vae.model import LatentModel, evaluating
 from vae.picture.code_sheets import code_sheets
@@ -46,8 +46,8 @@ class Pictures(Callback):
     Of a model with codes, those too, see `code_sheets`. Of any other at the end also a traversal, and of many
     latents, or of an autoencoder, samples from a density that is fitted to the codes. The final ones, of the best
     checkpoint on test images, are PNGs in `folder`; those on the way, on validation images, in
-    `folder/epoch_<n>`, where epoch 0 is before training. All also go to W&B. Images and noise are the same each
-    time, so that pictures may be compared over epochs and runs.
+    `folder/epoch_<n>`, where epoch 0 is before training. All also go to the loggers. Images and noise are the same
+    each time, so that pictures may be compared over epochs and runs.
 
     Args:
         folder: where to write.
@@ -144,6 +144,6 @@ class Pictures(Callback):
 
     def _send(self, trainer: Trainer, split: str, files: dict[str, Path]) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, RunLogger):
                 for name, file in files.items():
-                    logger.log_image(f"{split}/{name}", [str(file)], step=trainer.global_step)
+                    logger.log_picture(f"{split}/{name}", file, trainer.global_step)

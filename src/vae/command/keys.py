@@ -103,6 +103,7 @@ def _later(group: str, *given: str, may_be_empty: bool = False) -> Component:
 AUTO = one_of("auto")
 WORDS = Text()
 PLACE = Place()
+ID = Text("letters, digits and any of . _ -", r"[\w.-]{1,64}")
 SEED = Whole(0)
 POSITIVE = Number(above=0)
 AT_LEAST_0 = Number(minimum=0)
@@ -214,7 +215,8 @@ EVALUATE = Group(
         "batch_size": Whole(),
         "seed": SEED,
         "features": FEATURES,
-        "log_to_wandb": TRUE_OR_FALSE,
+        "log": TRUE_OR_FALSE,
+        "out": NULL | PLACE,
         "metric": TRAIN.keys["metric"],
         "trainer": Component(
             "trainer",
@@ -426,12 +428,19 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
     "vae.callback.model_summary.ModelSummary": NOTHING,
     "vae.callback.watch.Watch": {**OFTEN, "images": Whole(), "nll_k": Whole(0)},
     "vae.logger.metrics_csv.MetricsCSV": {"path": PLACE},
+    "vae.logger.tensorboard_run.TensorBoardRun": {"folder": PLACE},
+    "vae.logger.mlflow_run.MLflowRun": {
+        "experiment_name": WORDS,
+        "run_name": WORDS,
+        "id": ID,
+        "tracking_uri": Text("a server or a database, as in http://127.0.0.1:5000 or sqlite:///mlflow.db"),
+    },
     "vae.logger.wandb_run.WandbRun": {
         "project": Text("text without any of / \\ # ? % :", r"[^/\\#?%:]{1,128}"),
         "name": WORDS,
         "save_dir": PLACE,
         "mode": one_of("offline", "online", "disabled", "shared"),
-        "id": Text("letters, digits and any of . _ -", r"[\w.-]{1,64}"),
+        "id": ID,
         "resume": NULL | TRUE_OR_FALSE | one_of("allow", "must", "never", "auto"),
         "settings": NULL
         | Component("logger", target="wandb.sdk.wandb_settings.Settings", what="group of settings"),

@@ -1,4 +1,4 @@
-"""The presentation of an evaluation: a table on the terminal, files in the run's directory, and its W&B run."""
+"""The presentation of an evaluation: a table on the terminal, files in the run's directory, and its loggers."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,16 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from vae.checks import ConfigError
 from vae.evaluation.result import Result
+from vae.logger.run_logger import RunLogger
 from vae.metric.definition import definition, position
 from vae.page.page import page
 from vae.picture.sheet import latent_name
 from vae.run.directory import RunDirectory
 from vae.run.files import to_json, write_atomically
+from vae.training.build import present
 
 STDERR = {"nll": "nll_stderr", "marginal_kl": "marginal_kl_stderr"}
 COST = {
@@ -173,52 +177,54 @@ def html(results: Sequence[Result]) -> str:
     return page(title, "evaluation", data)
 
 
-def save(result: Result, config: DictConfig) -> Path:
-    """Write evaluation.json and evaluation.html, add the numbers to the W&B run, and return the page's path.
+def places(results: Sequence[Result], out: str | None) -> list[Path]:
+    """Return the folder for the files of each result: the run's directory, or one below `out`."""
+    if out is None:
+        return [Path(result.run) for result in results]
+    if len(results) == 1:
+        return [Path(out)]
+    return [Path(out, name.strip("/").replace("/", "_")) for name in short_names(results)]
 
-    The files are in the run's directory. If the split is not the test split, their names also have the split, so
-    that one evaluation does not overwrite another.
+
+def save(result: Result, config: DictConfig, folder: Path) -> Path:
+    """Write evaluation.json and evaluation.html, add the numbers to the loggers, and return the page's path.
+
+    If the split is not the test split, the names of the files also have the split, so that one evaluation does not
+    overwrite another. If the folder is not the run's, nothing is added to the run.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
     stem = "evaluation" if result.split == "test" else f"evaluation_{result.split}"
     if config.get("data") is not None:
         stem += f"_{result.data}"
-    write_atomically(Path(result.run) / f"{stem}.json", to_json(asdict(result), indent=2) + "\n")
-    page = Path(result.run) / f"{stem}.html"
-    write_atomically(page, html([result]))
-    if config.log_to_wandb:
-        add_to_wandb(result, stem)
+    page = folder / f"{stem}.html"
+    try:
+        write_atomically(folder / f"{stem}.json", to_json(asdict(result), indent=2) + "\n")
+        write_atomically(page, html([result]))
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); out=… writes elsewhere") from error
+    if config.log and config.out is None:
+        add_to_loggers(result, stem)
     return page
 
 
-def save_comparison(results: Sequence[Result]) -> list[Path]:
-    """Write one page for several runs: comparison.html, in the folder that contains them.
+def save_comparison(results: Sequence[Result], folders: Sequence[Path]) -> list[Path]:
+    """Write one page for several runs: comparison.html, in the folder that contains theirs.
 
     For a single run, write nothing.
     """
     if len(results) < 2:
         return []
-    page = Path(os.path.commonpath([Path(result.run).absolute() for result in results])) / "comparison.html"
+    page = Path(os.path.commonpath([folder.absolute() for folder in folders])) / "comparison.html"
     write_atomically(page, html(results))
     return [page]
 
 
-def add_to_wandb(result: Result, prefix: str) -> None:
-    """Add the numbers to the summary of the run's W&B run, online or offline like the run.
-
-    An offline run gets another folder with the same id below its wandb/. `wandb sync` joins the two.
-    """
-    settings = (RunDirectory(result.run).config().get("logger") or {}).get("wandb")
-    if settings is None:
-        return
-    import wandb
-
-    with wandb.init(
-        project=settings.project,
-        id=settings.id,
-        name=settings.get("name"),
-        dir=result.run,
-        mode=settings.mode,
-        resume="allow",
-        settings=wandb.Settings(silent=True),
-    ) as run:
-        run.summary.update({f"{prefix}/{name.partition('/')[2]}": v for name, v in result.metrics.items()})
+def add_to_loggers(result: Result, prefix: str) -> None:
+    """Add the numbers to what the run's loggers have of it: its runs in W&B and MLflow, its TensorBoard."""
+    numbers = {f"{prefix}/{name.partition('/')[2]}": value for name, value in result.metrics.items()}
+    for logger in present(instantiate(RunDirectory(result.run).loggers())):
+        if isinstance(logger, RunLogger):
+            logger.add_evaluation(numbers)
+            logger.finish()

@@ -5,8 +5,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from vae.checks import ConfigError
+from vae.logger.run_logger import RunLogger
 from vae.progress import task
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 LAUNCH_INPUTS = "wandb.sdk.launch.inputs.internal"
 
 
-class WandbRun(WandbLogger):
+class WandbRun(WandbLogger, RunLogger):
     """Lightning's WandbLogger, without the option of wandb.init that W&B has since dropped and warns of.
 
     Args:
@@ -74,6 +76,24 @@ class WandbRun(WandbLogger):
         """The config as nested plain values, by which W&B can filter and group, and not as one string a group."""
         plain = OmegaConf.to_container(OmegaConf.create(params), resolve=True)
         super().log_hyperparams(plain)  # type: ignore[arg-type]
+
+    @rank_zero_only
+    def log_picture(self, name: str, file: Path, step: int) -> None:
+        """Show a PNG as of a step."""
+        self.log_image(name, [str(file)], step=step)
+
+    @rank_zero_only
+    def add_evaluation(self, numbers: Mapping[str, float]) -> None:
+        """Add numbers to the run's summary.
+
+        An offline run gets another folder with the same id below its wandb/. `wandb sync` joins the two.
+        """
+        self.experiment.summary.update(dict(numbers))
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """End the W&B run."""
+        self.experiment.finish()
 
 
 def _give_a_home() -> None:

@@ -18,7 +18,15 @@ from vae.paths import CONF
 from vae.run.checkpoint import newest_undamaged
 from vae.run.files import check_folder, read_json, remove_partials, to_json, write_atomically
 from vae.run.lock import LocklessError, holder, lock_file, sign
-from vae.run.saved_config import LARGEST, check_config, check_plain, read_numbers, read_plain, resumed
+from vae.run.saved_config import (
+    LARGEST,
+    check_config,
+    check_plain,
+    read_numbers,
+    read_plain,
+    readers_loggers,
+    resumed,
+)
 
 MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
 """The keys of a config that a model is made from; `data` says how large its images are, and how bytes become x."""
@@ -26,7 +34,8 @@ MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent
 LEFT = (
     # First what says that the run is complete.
     *("metrics.json", "checkpoints", "metrics.csv", "run.html", "evaluation*.json", "evaluation*.html"),
-    *("images", "samples", "wandb", ".hydra/overrides.yaml", ".hydra/*.json"),
+    *("images", "samples", "export", "wandb", "tensorboard"),
+    *(".hydra/overrides.yaml", ".hydra/*.json", ".hydra/*.patch"),
 )
 """What a run leaves in its directory, and the commands that measure and show it, apart from its config."""
 
@@ -97,7 +106,18 @@ class RunDirectory:
             ConfigError: see `config`; or it says what only the reader may.
         """
         check_folder(self.path)
+        if self.is_exported:
+            raise ConfigError(f"{self.path}: is an exported model, without the state in which training ended")
         return resumed(self._saved(), self.path.absolute(), self.config_file, typed)
+
+    def loggers(self) -> DictConfig:
+        """The config of the loggers by which more is added to this run, with the reader's own places.
+
+        Raises:
+            ConfigError: see `resumed_config`.
+        """
+        check_folder(self.path)
+        return readers_loggers(self._saved(), self.path.absolute(), self.config_file)
 
     def model_config(self) -> DictConfig:
         """That part of the config from which the model is made: nothing else in the file matters to who loads it.

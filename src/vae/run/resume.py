@@ -78,6 +78,7 @@ RULES: dict[str, str | None] = {
     "trainer.use_distributed_sampler": ORDER,
     "logger": None,
     "logger.csv.path": PLACE,
+    "logger.tensorboard.folder": PLACE,
 }
 """For each key, and all below it that have no rule of their own: None if a change takes effect when a run is
 resumed, or why it is refused."""

@@ -69,7 +69,8 @@ HYDRA = re.compile(
     r"|hydra\.sweeper\.(n_trials|n_jobs|seed|objectives|max_batch_size)"
 )
 """Keys of Hydra's that the saved arguments of a sweep may set: how many jobs, and how many at once."""
-PASSED_OVER = re.compile(r"hydra\.(run|sweep)\.\w+|paths\.(cache|weights)|trust|open")
+MLFLOW = "logger.mlflow.tracking_uri"
+PASSED_OVER = re.compile(rf"hydra\.(run|sweep)\.\w+|paths\.(cache|weights)|trust|open|{re.escape(MLFLOW)}")
 """Saved arguments that the reader has an own answer to."""
 PART = re.compile(r"hydra\.sweeper\.(sampler|pruner)(\..+)?")
 """Keys of what an adaptive sweep is made of, and the arguments of these."""
@@ -235,6 +236,7 @@ def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Coll
     Raises:
         ConfigError: the config asks for something that the reader must ask for.
     """
+    config = _without_server(config)
     check_asked(config, source, typed)
     found = OmegaConf.create(dict(config))
     began = OmegaConf.select(found, "paths.run")
@@ -247,10 +249,7 @@ def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Coll
         place = "cache" if key == "cache" else "data" if value == found.paths.data else None
         found.data[key] = value if place is None else f"${{paths.{place}}}"
     found.trust, found.open = [], False
-    for group in ("callback", "logger", "trainer"):
-        for key, value in list(values({group: config.get(group)})):
-            if key.rpartition(".")[2] in PLACES and isinstance(value, str) and key not in typed:
-                OmegaConf.update(found, key, str(folder / _below(value, began, key, source)))
+    _take_places(found, ("callback", "logger", "trainer"), began, folder, source, typed)
     for member in (found.get("callback") or {}).values():
         match (member or {}).get("_target_"):
             case "vae.sweep.pruning.Pruning":
@@ -261,6 +260,54 @@ def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Coll
         if key.rpartition(".")[2] == "weights":
             OmegaConf.update(found, key, "${paths.weights}")
     return found
+
+
+def _take_places(
+    found: DictConfig,
+    groups: Iterable[str],
+    began: object,
+    folder: Path,
+    source: object,
+    typed: Collection[str] = (),
+) -> None:
+    """Let what is written lie in the run's folder, where that is now, and go where the reader sends it."""
+    whole = OmegaConf.to_container(found)
+    assert isinstance(whole, dict)
+    for group in groups:
+        for key, value in list(values({group: whole.get(group)})):
+            if key.rpartition(".")[2] in PLACES and isinstance(value, str) and key not in typed:
+                OmegaConf.update(found, key, str(folder / _below(value, began, key, source)))
+    if OmegaConf.select(found, "logger.mlflow") is not None:
+        usual = OmegaConf.to_container(OmegaConf.load(CONF / "logger" / "mlflow.yaml"))
+        OmegaConf.update(found, MLFLOW, usual["mlflow"]["tracking_uri"])  # type: ignore[call-overload, index]
+
+
+def _without_server(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same without the server that MLflow logged to, which is for the reader to say."""
+    logger = config.get("logger")
+    if not isinstance(logger, dict) or not isinstance(logger.get("mlflow"), dict):
+        return config
+    mlflow = {key: value for key, value in logger["mlflow"].items() if key != "tracking_uri"}
+    return {**config, "logger": {**logger, "mlflow": mlflow}}
+
+
+def readers_loggers(config: Mapping[str, Any], folder: Path, source: object) -> DictConfig:
+    """The loggers of somebody's run, with which more is logged: those of `LOGGERS`, with the reader's places.
+
+    Args:
+        config: plain nested data, as `check_config` lets through.
+        folder: where the run is.
+        source: where the config is from, for messages.
+
+    Raises:
+        ConfigError: the config asks for something that the reader must ask for.
+    """
+    loggers = _without_server(config).get("logger") or {}
+    known = {name: each for name, each in loggers.items() if name in LOGGERS and each}
+    check_asked({"logger": known}, source)
+    found = OmegaConf.create({"logger": known})
+    _take_places(found, ("logger",), (config.get("paths") or {}).get("run"), folder, source)
+    return found.logger
 
 
 def _below(value: str, began: object, key: str, source: object) -> PurePath:
@@ -291,7 +338,7 @@ def check_asked(config: Mapping[str, Any], source: object, typed: Collection[str
             raise _unasked(source, key, value)
         if group == "logger" and below:
             name, _, option = below.partition(".")
-            if option and option not in LOGGERS.get(name, ()) and not re.fullmatch(r"tags\[\d+\]", option):
+            if option and option not in LOGGERS.get(name, ()) and not re.fullmatch(r"tags(\[\d+\]|\.\w+)", option):
                 raise _unasked(source, key, value)
             if option in ("id", "project") and not re.fullmatch(r"[\w.-]+", str(value)):
                 raise _unasked(source, key, value)

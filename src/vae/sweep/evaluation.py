@@ -110,6 +110,10 @@ class EvaluationSweep(Sweeper):
                 f"trainer.devices={config.trainer.devices}: must be 1 with sweep=…, whose jobs may be evaluated"
                 " side by side (hydra/launcher=joblib)"
             )
+        if config.out is not None:
+            raise ConfigError(
+                f"out={config.out}: must be null with sweep=…, whose summary has what is in the jobs"
+            )
         self.launcher = load_launcher(hydra_context, EvaluatedJob(task_function), config)
 
     def sweep(self, arguments: list[str]) -> None:

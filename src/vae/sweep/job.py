@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -194,25 +195,25 @@ class Attempt:
             with open_dict(config.callback):
                 pruning = {"_target_": "vae.sweep.pruning.Pruning", "sweep": str(sweep.path), "job": name}
                 config.callback.pruning = pruning
-        if OmegaConf.select(config, "logger.wandb") is not None:
-            _name_in_wandb(config, name, manifest["id"], manifest["jobs"].get(name, {}))
+        if config.get("logger"):
+            _name_in_loggers(config.logger, name, f"{config.name}-{manifest['id']}", manifest)
         OmegaConf.resolve(config)
 
 
-def _name_in_wandb(config: DictConfig, name: str, sweep_id: str, values: dict[str, str]) -> None:
-    """One W&B run for each job, the same one after a resume, in one group for the sweep."""
-    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
-    ours = {
-        "group": f"{config.name}-{sweep_id}",
-        "job_type": "sweep",
-        "tags": [f"{key.lstrip('+')}={value}"[:64] for key, value in values.items()],
-    }
-    wandb = config.logger.wandb
-    with open_dict(wandb):
-        wandb.id, wandb.name = f"{sweep_id}-{digest}", name
-        for key, value in ours.items():
-            if wandb.get(key) is None:
-                wandb[key] = value
+def _name_in_loggers(loggers: DictConfig, name: str, group: str, manifest: dict[str, Any]) -> None:
+    """One run for each job in W&B and MLflow, the same one after a resume, in one group for the sweep."""
+    own_id = f"{manifest['id']}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+    values = {key.lstrip("+"): value for key, value in manifest["jobs"].get(name, {}).items()}
+    if (wandb := loggers.get("wandb")) is not None:
+        with open_dict(wandb):
+            wandb.id, wandb.name = own_id, name
+            tags = [f"{key}={value}"[:64] for key, value in values.items()]
+            for key, value in {"group": group, "job_type": "sweep", "tags": tags}.items():
+                if wandb.get(key) is None:
+                    wandb[key] = value
+    if (mlflow := loggers.get("mlflow")) is not None:
+        with open_dict(mlflow):
+            mlflow.id, mlflow.run_name, mlflow.tags = own_id, name, {"sweep": group}
 
 
 def _train_apart(attempt: Attempt) -> None:

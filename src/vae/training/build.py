@@ -14,7 +14,6 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, check_choice, check_int, check_memory, written
@@ -22,6 +21,7 @@ from vae.command.distributed import Started, is_child, started, what_to_type
 from vae.command.ranks import EndTogether, NoticeLostHosts
 from vae.data import ImageDataModule
 from vae.internals import resume_between_epochs
+from vae.logger.run_logger import RunLogger
 from vae.metric.evaluated_batch import Sizes
 from vae.model import LatentModel
 from vae.objective.objective import Objective
@@ -419,8 +419,8 @@ def present(group: Mapping[str, Any]) -> list[Any]:
 
 
 def finish_loggers(trainer: Trainer) -> None:
-    """Save what the loggers hold and end this run's W&B run, so that the next job starts one of its own."""
+    """Save what the loggers hold and end this run in each, so that the next job starts one of its own."""
     for logger in trainer.loggers:
         logger.save()
-        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-            logger.experiment.finish()
+        if isinstance(logger, RunLogger) and trainer.is_global_zero:
+            logger.finish()
