@@ -30,7 +30,7 @@ FLOORS = [
     {"evaluation", "generation"},
     {"sweep"},
     {"reproduction", "baselines"},
-    {"train", "evaluate", "sample", "features", "reproduce", "new", "table", "diff"},
+    {"train", "evaluate", "sample", "features", "reproduce", "new", "table", "diff", "export"},
     {"vae"},
 ]
 """From the ground up: a room imports from those below it."""

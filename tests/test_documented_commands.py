@@ -21,6 +21,7 @@ CONFIGS = {
     "vae.reproduce": "reproduce",
     "vae.baselines": "baselines",
     "vae.table": "table",
+    "vae.export": "export",
 }
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -42,6 +42,7 @@ def configs() -> dict[str, tuple[str, DictConfig]]:
             "baselines": [],
             "reproduce": ["table=burda"],
             "table": ["runs=x"],
+            "export": ["run=x"],
         }.items():
             found[command] = (command, compose(command, overrides))
     return found

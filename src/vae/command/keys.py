@@ -297,6 +297,16 @@ TABLE = Group(
         "out": NULL | PLACE,
     }
 )
+EXPORT = Group(
+    {
+        "run": Place("a run directory"),
+        "trust": TRUST,
+        "checkpoint": CHECKPOINT,
+        "to": one_of("hub", "safetensors", "onnx", "torch"),
+        "out": NULL | PLACE,
+        "push": NULL | Text("a repository of the hub, as in owner/name", r"[\w.-]+/[\w.-]+"),
+    }
+)
 COMMANDS = {
     "train": TRAIN,
     "evaluate": EVALUATE,
@@ -305,6 +315,7 @@ COMMANDS = {
     "baselines": BASELINES,
     "reproduce": REPRODUCE,
     "table": TABLE,
+    "export": EXPORT,
 }
 
 # Of classes: what their arguments may be.

@@ -96,6 +96,26 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     return checkpoint
 
 
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint file or in model.safetensors, by their names.
+
+    Raises:
+        DamagedCheckpointError: the file is damaged, or neither.
+        ConfigError: safetensors is needed and not installed.
+    """
+    if path.suffix != ".safetensors":
+        return read_checkpoint(path)["state_dict"]
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{path}: needs safetensors; pip install -e '.[export]'") from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DamagedCheckpointError(f"{path}: a damaged file ({' '.join(str(error).split())})") from error
+
+
 def _take_place(checkpoint: dict[str, Any], path: Path) -> None:
     """Let what a checkpoint remembers of other checkpoints be those beside it, wherever it says they are.
 
@@ -247,7 +267,7 @@ def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
     Raises:
         ConfigError: the file is damaged, belongs to another architecture, or holds NaN or infinite numbers.
     """
-    state = read_checkpoint(path)["state_dict"]
+    state = read_weights(path)
     state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
     try:
         module.load_state_dict(state)

@@ -31,6 +31,9 @@ from vae.run.saved_config import (
 MODEL = ("data", "paths", "network", "posterior", "prior", "likelihood", "latent_size", "init", "seed")
 """The keys of a config that a model is made from; `data` says how large its images are, and how bytes become x."""
 
+EXPORTED = "config.json"
+"""The config of a run's model in a folder that `vae.export` has written, with its weights in model.safetensors."""
+
 LEFT = (
     # First what says that the run is complete.
     *("metrics.json", "checkpoints", "metrics.csv", "run.html", "evaluation*.json", "evaluation*.html"),
@@ -54,11 +57,16 @@ class RunDirectory:
     metrics.json         the final numbers; it is there if and only if the run completed
     images/  wandb/
     ```
+    A folder that `vae.export` has written is read as one, whose config is config.json and whose best checkpoint is
+    model.safetensors.
     """
 
     def __init__(self, path: str | Path):
         self.path = newest_run(Path("runs")) if str(path) == "last" else Path(path).expanduser()
         self.config_file = self.path / ".hydra" / "config.yaml"
+        self.is_exported = not self.config_file.is_file() and (self.path / EXPORTED).is_file()
+        if self.is_exported:
+            self.config_file = self.path / EXPORTED
         self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
         self.images_file = self.path / ".hydra" / "images.json"
@@ -73,6 +81,8 @@ class RunDirectory:
             ConfigError: this is no run directory, or it has no such checkpoint.
         """
         path = self.path / "checkpoints" / f"{check_choice('checkpoint', name, ('best', 'last'))}.ckpt"
+        if self.is_exported and name == "best":
+            path = self.path / "model.safetensors"
         self.model_config()
         if not path.is_file():
             others = sorted(other.name for other in path.parent.glob("*.ckpt"))

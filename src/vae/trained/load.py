@@ -41,7 +41,7 @@ def load_model(run: str | Path, checkpoint: str = "best", trust: Iterable[str] =
     No code from a stranger's run is executed: its config is data, and may name only this project's classes.
 
     Args:
-        run: the run's directory.
+        run: the run's directory; or a folder that `vae.export` has written, with to=hub or to=safetensors.
         checkpoint: `best` (by val/elbo) or `last`.
         trust: packages whose classes the run may name too. If it does, their code is executed.
 
