@@ -1,7 +1,9 @@
 """The main job, as a user runs it: `python train.py` in a process of its own, on the digits."""
 
 import csv
+import json
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -83,6 +85,20 @@ def test_its_wandb_run_has_the_config_the_curves_and_the_pictures_and_is_finishe
     }
     assert {"test/samples", "test/reconstructions", "val/samples"} <= images
     assert run.exit_code == 0
+
+
+def test_it_says_where_its_numbers_come_from(finished: tuple[Path, object]) -> None:
+    run = finished[0]
+    origin = json.loads((run / ".hydra" / "origin.json").read_text())
+    assert origin["command"].startswith("python train.py ")
+    assert f"hydra.run.dir={run}" in origin["command"]
+    assert torch.__version__.startswith(origin["packages"]["torch"])
+    assert origin["host"] == socket.gethostname()
+    images = json.loads((run / ".hydra" / "images.json").read_text())
+    assert images["test"].startswith("360 images (")
+    logged = read_offline_run(run)
+    assert logged.config["command"] == origin["command"]
+    assert logged.name == " ".join(["digits", *QUICK[:1], *QUICK[2:]])
 
 
 def test_it_says_where_things_are(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from vae.checks import ConfigError
-from vae.command.command import command, fail, what_resumes
+from vae.command.command import command, fail, note_typed, what_resumes
 from vae.command.distributed import (
     end_with_whoever_started_this,
     first_rank_leads,
@@ -55,6 +55,7 @@ def train(config: "DictConfig") -> float | None:
 
 def main() -> None:
     """The command, which `resume=<run or sweep>` lets go on with what that directory holds."""
+    note_typed(sys.argv)
     try:
         with signals_interrupt(), first_rank_leads(sys.argv) as given:
             sys.argv = resume_arguments(name_after(given))

@@ -26,6 +26,7 @@ with interrupted_in_one_line():
     from omegaconf import DictConfig, OmegaConf
 
     from vae.checks import ConfigError
+    from vae.command.distributed import RERUN
     from vae.command.error_line import FULL_ERROR, WANTS_TRACEBACK, error_line, flag_hint
     from vae.command.output import output_may_end
     from vae.command.override import override, quoted
@@ -63,6 +64,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 warnings.filterwarnings(
     "ignore", message=r"\s*'hydra/(launcher|sweeper)/\w+' is validated against ConfigStore schema"
 )
+
+
+OF_NO_NAME = (
+    *("name=", "data=", "paths.", "hydra", "logger", "callback", "open=", "trust=", "threads=", "overwrite="),
+    *("trainer.accelerator=", "trainer.devices=", "trainer.strategy="),
+)
+"""How overrides begin that do not stand in a run's name: they are in it anyway, or change no number."""
+
+
+def _run_name(name: str) -> str:
+    """What a run is called where runs are listed: its name, and what was typed that makes it another than most."""
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    varied = [each for each in typed if not each.lstrip("+~").startswith(OF_NO_NAME)]
+    return " ".join([name, *varied])[:128]
+
+
+OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 Task = Callable[[DictConfig], float | None]
 
@@ -284,6 +302,22 @@ def trust_of(arguments: Iterable[str]) -> list[str]:
         if argument.lstrip("+").startswith("trust=")
     ]
     return [name for each in given[-1:] for name in re.split(r"[\s,]+", each.strip("[] '\"")) if name]
+
+
+_typed: str | None = None
+
+
+def note_typed(argv: Sequence[str]) -> None:
+    """Remember the command line as it was typed, before what it stands for takes its place."""
+    global _typed
+    is_ours = any(argument.startswith(f"{RERUN}=") for argument in argv)
+    _typed = None if is_ours else " ".join([TRAIN, *map(shlex.quote, argv[1:])])
+
+
+def typed_command() -> str | None:
+    """The command line as it was typed; None in a sweep, whose jobs have others, and in what a command started."""
+    is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return None if is_sweep else _typed
 
 
 def what_resumes() -> set[str] | None:

@@ -80,7 +80,7 @@ class EncodedImages(ImageDataModule):
         self._verified = True
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split the images, print how this was done, and note which images they are."""
+        """Read and split the images, and print how this was done."""
         if self.subsets:
             return
         super().setup(stage)
@@ -89,8 +89,11 @@ class EncodedImages(ImageDataModule):
         _say(self.summary())
         if all_equal(self.subsets["train"].source.images):
             _say(f"{self.listed.files.path}: all images are the same, pixel for pixel")
-        if self.note is not None:
-            self.note(str(self.listed.files.path), self.digests())
+
+    @property
+    def place(self) -> str:  # type: ignore[override]
+        """Where the files are."""
+        return str(self.listed.files.path)
 
     def summary(self) -> str:
         """Return one line: the number of images in each split, and how they were found."""

@@ -1,5 +1,6 @@
 """The LightningDataModule that all image sets share: splits, batches, uint8 → x, binarisation."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
@@ -143,7 +144,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.memory: dict[str, Any] = {}
         self._on_device: dict[int, Tensor] = {}
         self.tested_split = "test"
-        # Called with the place of images that are files, and what tells those of each split from others.
+        # Called with the place of the images, and what tells those of each split from others.
         self.note: Callable[[str, dict[str, str]], None] | None = None
         self.steps_at_once = 1
 
@@ -194,6 +195,21 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.train_images is not None and self.train_images < len(members["train"]):
             members["train"] = self._take_out(members["train"], self.train_images)[1]
         self.subsets = {name: ImageSubset(sources[name], members[name]) for name in ("train", "val", "test")}
+        if self.note is not None and (self.trainer is None or self.trainer.is_global_zero):
+            self.note(self.place, self.digests())
+
+    place: str = ""
+    """The user's folder or zip of the images, if there is one."""
+
+    def digests(self) -> dict[str, str]:
+        """Return, for each split, the number of its images and a digest of their bytes in their order."""
+        found = {}
+        for split, subset in self.subsets.items():
+            digest = hashlib.blake2b(digest_size=6)
+            for rows in subset.members.split(4096):
+                digest.update(subset.source.images.index_select(0, rows).numpy().tobytes())
+            found[split] = f"{len(subset):,} images ({digest.hexdigest()})"
+        return found
 
     def _take_out(
         self, members: Int64[Tensor, " M"], size: int

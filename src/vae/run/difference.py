@@ -34,7 +34,9 @@ def differences(first: RunDirectory, second: RunDirectory) -> list[Row]:
         within = {text.replace(folder, "…") for text, folder in zip(texts, folders, strict=True)}
         if key.partition(".")[0] not in OF_EACH and len(within) > 1:
             rows.append(Row(key, texts[0], texts[1]))
-    rows += _unequal("origin", first.origin(), second.origin())
+    origins = [{key: value for key, value in run.origin().items() if key != "command"} for run in (first, second)]
+    rows += _unequal("origin", *origins)
+    rows += _unequal("package", first.packages(), second.packages())
     rows += _unequal("images", first.image_digests(), second.image_digests())
     numbers = first.metrics(), second.metrics()
     for name in dict.fromkeys([*numbers[0], *numbers[1]]):

@@ -1,5 +1,6 @@
 """The run directory: what is in it, and how to load it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -49,8 +50,9 @@ class RunDirectory:
     ```
     .hydra/config.yaml   the resolved config
     .hydra/overrides.yaml  what was typed
-    .hydra/origin.json   commit, device, version of torch
-    .hydra/images.json   which image files make up each split, where the images are files
+    .hydra/origin.json   command, commit, host, device, versions of all packages
+    .hydra/sources-….patch  what the sources had that was in no commit
+    .hydra/images.json   which images make up each split
     .hydra/changes.json  what was changed when the run was resumed, and at which step
     checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
     metrics.csv          every logged number
@@ -202,15 +204,35 @@ class RunDirectory:
             [line for line in lines if isinstance(line, str) and is_text(line)] if isinstance(lines, list) else []
         )
 
-    def write_origin(self, origin: Mapping[str, str | None]) -> None:
-        """Say which sources train this run, and where; of a run that was resumed, all of them."""
-        before = self.origin()
-        joined = {key: _joined(before.get(key), value) for key, value in origin.items()}
-        write_atomically(self.origin_file, json.dumps(joined, indent=2) + "\n")
+    def write_origin(self, origin: Mapping[str, Any], changes: str = "") -> None:
+        """Say which sources train this run, and where; of a run that was resumed, all of them.
+
+        Args:
+            origin: what `vae.run.origin.origin` gives.
+            changes: what the sources have that is in no commit, kept as a patch beside it.
+        """
+        if changes:
+            name = f"sources-{hashlib.blake2b(changes.encode(), digest_size=4).hexdigest()}.patch"
+            write_atomically(self.origin_file.with_name(name), changes)
+            origin = {**origin, "changes": name}
+        before, packages = self.origin(), origin.get("packages")
+        joined = {
+            key: _joined(before.get(key), value)
+            for key, value in origin.items()
+            if value is None or isinstance(value, str)
+        }
+        whole = joined if packages is None else {**joined, "packages": packages}
+        write_atomically(self.origin_file, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
     def origin(self) -> dict[str, str | None]:
-        """Which sources trained this run, and where."""
-        return _readable(self.origin_file) or {}
+        """Which sources trained this run, and where; without its packages."""
+        found = _readable(self.origin_file) or {}
+        return {key: value for key, value in found.items() if value is None or isinstance(value, str)}
+
+    def packages(self) -> dict[str, str]:
+        """The versions of the packages with which this run was trained last; empty where they are not known."""
+        found = (_readable(self.origin_file) or {}).get("packages")
+        return found if isinstance(found, dict) else {}
 
     def keep_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Write down which images this run is trained on or, where it has been resumed, say if they are others."""
@@ -220,17 +242,19 @@ class RunDirectory:
             write_atomically(self.images_file, json.dumps(digests, indent=2) + "\n")
 
     def image_digests(self) -> dict[str, str]:
-        """The digest of each split's images, where those are files; else empty."""
+        """The digest of each split's images; empty of a run that is older than they are."""
         return _readable(self.images_file) or {}
 
     def compare_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Say on stderr how far the images are other ones than those that the run was trained on.
 
         Args:
-            place: the folder or zip of the images.
+            place: the folder or zip of the images; empty where they are no files of the user's.
             digests: of each split, see `ImageDataModule.note`.
         """
         before = _readable(self.images_file)
+        if before is None and not place:
+            return
         if before is None:
             said = f"{place}: nothing says which images the run {self.path.name} was trained on;"
             print(f"{said} splits that were drawn and not given are others now", file=sys.stderr, flush=True)
@@ -241,7 +265,8 @@ class RunDirectory:
             if before.get(split) != digests.get(split)
         ]
         if changes:
-            said = f"{place}: the images have changed since the run {self.path.name} began: {', '.join(changes)}"
+            began = f"the images have changed since the run {self.path.name} began"
+            said = f"{place or 'data'}: {began}: {', '.join(changes)}"
             print(said, file=sys.stderr, flush=True)
 
     def write_changes(self, step: int, changes: Iterable[tuple[str, Any, Any]]) -> None:

@@ -9,14 +9,15 @@ from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
+from vae.command.command import typed_command
 from vae.command.distributed import SAVED, children_run_this_config, is_child, tell_further_ranks
+from vae.command.override import folder_arguments
 from vae.data.shared_images import share_images
 from vae.page.run_page import keep_run_page
 from vae.page.verdict import closing_lines
 from vae.run.directory import RunDirectory
-from vae.run.origin import origin
+from vae.run.origin import changes, origin
 from vae.run.resume import Continuation
-from vae.run.saved_config import CONFIG_DIR
 from vae.run.trust import remember_folders, typed_folders
 from vae.training.batch_size import largest_batch_size
 from vae.training.build import (
@@ -74,10 +75,10 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
     with children_run_this_config(run), use_threads(threads):
         hide_unused_gpus(trainer)
         if trainer.is_global_zero:
-            run.write_origin(origin(trainer))
+            run.write_origin(origin(trainer, typed_command()), changes())
         try:
             for logger in trainer.loggers:
-                logger.log_hyperparams(dict(config))
+                logger.log_hyperparams(dict(config) | {"command": typed_command()})
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
             best = best_checkpoint(trainer, run)
             trainer.validate(module, data, ckpt_path=best, weights_only=True, verbose=False)
@@ -104,8 +105,7 @@ def note_command(run: RunDirectory, config: DictConfig) -> None:
     run.write_config(config)
     if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
         remember_folders(folders := typed_folders())
-        flags = [f"{CONFIG_DIR}={folder}" for folder in folders[:1]]
-        run.write_arguments([*flags, *HydraConfig.get().overrides.task])
+        run.write_arguments([*folder_arguments(folders), *HydraConfig.get().overrides.task])
 
 
 def choose(config: DictConfig, module: VAEModule, threads: int) -> dict[str, object]:
