@@ -105,6 +105,32 @@ def test_a_stack_has_parts_of_ones_own(project: Path) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+def test_further_folders_of_configs_are_remembered_as_well(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    further, sweep = tmp_path / "more, conf", tmp_path / "sweep"
+    (further / "likelihood").mkdir(parents=True)
+    text = (project / "conf" / "likelihood" / "laplace.yaml").read_text()
+    (further / "likelihood" / "narrow.yaml").write_text(text.replace("0.1", "0.05"))
+    given = ["--config-dir", "conf", f"hydra.searchpath=['file://{further}']", "likelihood=laplace,narrow"]
+    command = [*given, "trust=[my_parts]", *QUICK, "callback=none", override("hydra.sweep.dir", sweep)]
+    done = call_command("vae.train", "-m", *command, folder=project)
+    assert done.returncode == 0, done.stderr + done.stdout
+    saved = json.loads((sweep / "sweep.json").read_text())["arguments"]
+    assert saved[:2] == [f"--config-dir={project / 'conf'}", f"hydra.searchpath=['file://{further}']"]
+    assert "hydra.searchpath=" in (sweep / "report.html").read_text()
+    resume = [f"resume={sweep}", "trust=[my_parts]", "sweep.dry_run=true"]
+    again = call_command("vae.train", *resume, folder=project)
+    assert again.returncode == 0, again.stderr
+    assert "2 done" in again.stdout
+    job = RunDirectory(sweep / "likelihood=narrow")
+    assert job.config().likelihood.scale == 0.05
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nobody"))
+    stranger = call_command("vae.train", *resume, f"--config-dir={project / 'conf'}", folder=project)
+    assert stranger.returncode == 1
+    assert "type 'hydra.searchpath=[…]' if you trust it" in stranger.stderr
+
+
 def test_the_template_is_a_project_that_passes_its_own_test_and_trains(tmp_path: Path) -> None:
     project = create("her_idea", tmp_path)
     names = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
