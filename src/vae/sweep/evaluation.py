@@ -19,7 +19,7 @@ from vae.command.command import keys_of, one_word_flags
 from vae.command.error_line import error_line
 from vae.command.interruption import Interrupted
 from vae.command.override import override
-from vae.command.schema import check_config
+from vae.command.schema import check_composed
 from vae.progress import duration, shown, task
 from vae.run.files import check_folder
 from vae.run.saved_config import check_arguments
@@ -46,17 +46,16 @@ def sweep_arguments(argv: list[str]) -> list[str]:
     others = [argument for argument in arguments if argument not in given]
     if "run" in keys_of(others):
         raise ConfigError(f"{given[-1]}: takes all jobs of the sweep, so that run= must not be given")
-    path = Path(given[-1].removeprefix("sweep=").strip("'\"")).expanduser()
-    directory = SweepDirectory(path)
+    directory = SweepDirectory(given[-1].removeprefix("sweep=").strip("'\""))
     launcher = [] if "hydra/launcher" in keys_of(others) else _own_launcher(directory, others)
-    return [argv[0], "--multirun", *launcher, override("hydra.sweep.dir", path.absolute()), *others]
+    return [argv[0], "--multirun", *launcher, override("hydra.sweep.dir", directory.path.absolute()), *others]
 
 
 def _own_launcher(directory: SweepDirectory, others: Sequence[str]) -> list[str]:
     """The arguments by which the sweep has chosen its launcher; none where that one cannot evaluate."""
     arguments = directory.manifest().get("arguments") or []
-    own = [a for a in arguments if a.startswith(("hydra/launcher=", "hydra.launcher."))]
-    if not any(own[0] == f"hydra/launcher={name}" for name in TAKE_EVALUATIONS if own):
+    own = [argument for argument in arguments if argument.startswith(("hydra/launcher=", "hydra.launcher."))]
+    if not {f"hydra/launcher={name}" for name in TAKE_EVALUATIONS} & {*own}:
         return []
     return check_arguments(own, directory.manifest_file, keys_of(others))
 
@@ -131,7 +130,7 @@ class EvaluationSweep(Sweeper):
         check_launcher(self.launcher, self.config)
         overrides = {job.name: self._overrides(job, arguments) for job in jobs}
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides[jobs[0].name])
-        check_config(config, "evaluate")
+        check_composed(config, "evaluate")
         resolve(config)
         asked, begun = asked_for(config), time.monotonic()
         left = [job for job in jobs if not is_evaluated(self.directory.path / job.name, asked)]
