@@ -10,7 +10,9 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 
+from vae.bound.terms import Terms
 from vae.model import LatentModel
+from vae.objective.objective import Objective
 from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
 
@@ -28,6 +30,31 @@ def fitted(composed: Composed, *overrides: str) -> tuple[VAEModule, Trainer]:
     module = build_module(config, data, trainer)
     trainer.fit(module, data)
     return module, trainer
+
+
+class AsksForDraws(Objective):
+    """The ELBO by draws, of which it asks for each while they are decoded one by one."""
+
+    uses_draws = True
+
+    def __init__(self) -> None:
+        super().__init__(draws=3, chunk=1)
+        self.seen = set[bool]()
+
+    def forward(self, terms: Terms, step: int | torch.Tensor) -> torch.Tensor:
+        self.seen.add(torch.is_grad_enabled())
+        assert len(terms.draws) == 3
+        return (terms.distortion + (terms.q.log_prob(terms.draws) - terms.p.log_prob(terms.draws)).mean(0)).mean()
+
+
+def test_an_objective_gets_draws_posterior_and_prior_in_validation_as_in_training(composed: Composed) -> None:
+    config = composed(*QUICK, "callback=none", "logger=none", "trainer.max_epochs=1", "steps_at_once=1")
+    data, trainer = instantiate(config.data), build_trainer(config)
+    parts = build_module(config, data)
+    module = VAEModule(parts.model, AsksForDraws(), parts.optimizer, val_metrics=parts.val_metrics)
+    trainer.fit(module, data)
+    assert module.objective.seen == {True, False}
+    assert module.latest["val/loss"] == pytest.approx(-module.latest["val/elbo"], abs=1)
 
 
 def test_vamp_pseudo_inputs_start_as_training_images(composed: Composed) -> None:

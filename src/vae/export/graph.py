@@ -3,7 +3,11 @@
 The noise of a draw is an input, so that a graph is a function; the number of images is free.
 """
 
+import io
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -66,7 +70,8 @@ def write_graphs(run: RunDirectory, checkpoint: str, folder: Path, form: str) ->
     for name, module, names, inputs in _parts(model):
         path = folder / f"{name}.{'onnx' if form == 'onnx' else 'pt2'}"
         try:
-            graph = (_to_onnx if form == "onnx" else _to_torch)(module, names, inputs(3), path)
+            with _without_remarks():
+                graph = (_to_onnx if form == "onnx" else _to_torch)(module, names, inputs(3), path)
         except ModuleNotFoundError as error:
             raise ConfigError(f"to={form}: needs {error.name}; pip install -e '.[export]'") from error
         except Exception as error:  # an exporter's, of whatever it does not know
@@ -78,9 +83,17 @@ def write_graphs(run: RunDirectory, checkpoint: str, folder: Path, form: str) ->
         yield f"{path}  ({', '.join(names)}; at most {apart:.1e} from the model)"
 
 
-def _parts(
-    model: LatentModel,
-) -> Iterator[tuple[str, nn.Module, Sequence[str], Inputs]]:
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Inside, what exporters remark on terminals about themselves is left out; what they raise is not."""
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _parts(model: LatentModel) -> Iterator[tuple[str, nn.Module, Sequence[str], Inputs]]:
     """Name, module, and its inputs: what they are called, and an example."""
 
     def images(count: int) -> tuple[Tensor, ...]:

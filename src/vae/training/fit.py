@@ -1,6 +1,7 @@
 """One training, from the config to the final numbers."""
 
 import time
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -76,9 +77,11 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
         hide_unused_gpus(trainer)
         if trainer.is_global_zero:
             run.write_origin(origin(trainer, typed_command()), changes())
+        logged: dict[str, Any] = dict(config)
+        logged["command"] = typed_command()
         try:
             for logger in trainer.loggers:
-                logger.log_hyperparams(dict(config) | {"command": typed_command()})
+                logger.log_hyperparams(logged)
             trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
             best = best_checkpoint(trainer, run)
             trainer.validate(module, data, ckpt_path=best, weights_only=True, verbose=False)
