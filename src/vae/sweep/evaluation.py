@@ -29,7 +29,7 @@ from vae.sweep.job import give_back_memory, output_to
 from vae.sweep.launcher import ONE_BY_ONE, check_launcher, load_launcher
 from vae.sweep.plan import Job
 
-TAKE_EVALUATIONS = ("basic", "joblib", "ray", "submitit_local")
+TAKE_EVALUATIONS = ("basic", "joblib")
 """Launchers that run anything; the others look after training."""
 
 
