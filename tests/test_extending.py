@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from commands import REPOSITORY, Ended, call_command, run_command
 from vae import load_model
@@ -123,8 +124,8 @@ def test_further_folders_of_configs_are_remembered_as_well(
     again = call_command("vae.train", *resume, folder=project)
     assert again.returncode == 0, again.stderr
     assert "2 done" in again.stdout
-    job = RunDirectory(sweep / "likelihood=narrow")
-    assert job.config().likelihood.scale == 0.05
+    job = OmegaConf.load(sweep / "likelihood=narrow" / ".hydra" / "config.yaml")
+    assert job.likelihood.scale == 0.05
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "nobody"))
     stranger = call_command("vae.train", *resume, f"--config-dir={project / 'conf'}", folder=project)
     assert stranger.returncode == 1

@@ -98,12 +98,11 @@ def uncommitted(root: Path, sources: Sequence[str]) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     for name in filter(None, new):
-        if (root / name).stat().st_size + len(patch) > LARGEST:
-            patch += f"# left out: {name}\n"
-        else:
-            # With exit status 1, as there is a difference.
-            patch += _git(root, "diff", "--no-index", "--", "/dev/null", name, status=1)
-    return patch if len(patch) <= LARGEST else patch[:LARGEST] + "\n# cut off\n"
+        is_large = (root / name).stat().st_size > LARGEST
+        # With exit status 1, as there is a difference.
+        part = "" if is_large else _git(root, "diff", "--no-index", "--", "/dev/null", name, status=1)
+        patch += part if part and len(patch) + len(part) <= LARGEST else f"# left out: {name}\n"
+    return patch if len(patch) <= 2 * LARGEST else patch[:LARGEST] + "\n# cut off\n"
 
 
 @cache
