@@ -23,10 +23,10 @@ from vae.command.schema import check_composed
 from vae.progress import duration, shown, task
 from vae.run.files import check_folder
 from vae.run.saved_config import check_arguments
-from vae.sweep.devices import claim_gpus
+from vae.sweep.devices import check_devices, claim_gpus
 from vae.sweep.directory import JobDirectory, SweepDirectory
 from vae.sweep.job import give_back_memory, output_to
-from vae.sweep.launcher import ONE_BY_ONE, check_launcher, load_launcher
+from vae.sweep.launcher import ONE_BY_ONE, load_launcher
 from vae.sweep.plan import Job
 
 TAKE_EVALUATIONS = ("basic", "joblib")
@@ -127,7 +127,7 @@ class EvaluationSweep(Sweeper):
         jobs = [job for job in self.directory.jobs() if self.directory.job(job.name).state() == "done"]
         if not jobs:
             raise ConfigError(f"sweep={self.directory.path}: no job of it is done")
-        check_launcher(self.launcher, self.config)
+        check_devices(self.config)
         overrides = {job.name: self._overrides(job, arguments) for job in jobs}
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides[jobs[0].name])
         check_composed(config, "evaluate")
