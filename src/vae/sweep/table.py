@@ -12,7 +12,8 @@ from scipy.stats import t as student
 from vae.checks import ConfigError, check_choice, check_number
 from vae.metric.definition import definition
 from vae.run.directory import RunDirectory
-from vae.run.saved_config import read_evaluations
+from vae.run.files import read_json
+from vae.run.saved_config import check_plain, read_evaluations
 from vae.sweep.comparable import scored_by
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.plan import NEUTRAL
