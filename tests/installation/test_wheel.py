@@ -70,7 +70,7 @@ def test_it_holds_the_package_and_its_configs_and_nothing_else(built: Path) -> N
         files = [file for file in sources.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
         expected |= {f"{prefix}{file.relative_to(sources)}" for file in files}
     assert names == expected
-    assert {"vae/conf/train.yaml", "vae/sweep/report/page/charts.js", "hydra_plugins/vae_sweep.py"} <= names
+    assert {"vae/conf/train.yaml", "vae/page/assets/charts.js", "hydra_plugins/vae_sweep.py"} <= names
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         packed = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"conf/train.yaml", "train.py", "tests/conftest.py", "README.md", "LICENSE"} <= packed
