@@ -36,12 +36,13 @@ def write_weights(run: RunDirectory, checkpoint: str, folder: Path) -> None:
     Raises:
         ConfigError: this is no run, it has no such checkpoint, or safetensors is not installed.
     """
+    path = run.checkpoint(checkpoint)
     try:
         from safetensors.torch import save
     except ModuleNotFoundError as error:
         raise ConfigError("safetensors is not installed; pip install -e '.[export]'") from error
     # Each with memory of its own: what shares some is refused.
-    weights = {name: tensor.clone() for name, tensor in read_weights(run.checkpoint(checkpoint)).items()}
+    weights = {name: tensor.clone() for name, tensor in read_weights(path).items()}
     config = {"library_name": "vae", "version": version("vae"), **_shared(run.config())}
     write_atomically(folder / EXPORTED, to_json(config, indent=2) + "\n")
     with open_atomically(folder / "model.safetensors") as file:
