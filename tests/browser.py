@@ -11,7 +11,10 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to show the page in")
-SIZES = [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")]
+SIZES = [
+    *((1400, "light"), (390, "dark")),
+    *(pytest.param(*size, marks=pytest.mark.slow) for size in ((1400, "dark"), (390, "light"))),
+]
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--virtual-time-budget=6000"),

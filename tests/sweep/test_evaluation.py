@@ -62,6 +62,7 @@ def test_each_job_is_evaluated_once_and_stands_in_summary_report_and_table(sweep
     assert "evaluation_val/nll" in summary_of(sweep)[JOBS[0]]
 
 
+@pytest.mark.slow
 def test_other_weights_and_other_draws_are_evaluated_anew(sweep: Path) -> None:
     evaluate(sweep)
     before = metrics(sweep, JOBS[0])
