@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What a machine has set for its user would reach the tests, and the processes that they start.
-DATA = os.environ.get("DATA_DIR")
+DATA = os.environ.get("REAL_DATA") or os.environ.get("DATA_DIR")
 OF_THE_USER = (
     *("DATA_DIR", "CACHE_DIR", "WEIGHTS_DIR", "WANDB_", "HYDRA_", "PL_", "RAY_", "MPL", "TORCH_"),
     *("SLURM_", "SBATCH_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_"),
@@ -18,6 +18,8 @@ OF_THE_USER = (
 )
 for name in [name for name in os.environ if name.startswith(OF_THE_USER)]:
     del os.environ[name]
+# Workers of pytest-xdist begin with what is left of the environment.
+os.environ |= {"REAL_DATA": DATA} if DATA else {}
 # Found by the processes too, wherever this is installed or not.
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 # Lines on progress come as time passes: which of them there are depends on the machine.

@@ -269,7 +269,7 @@ def test_what_honest_sweeps_say_is_allowed() -> None:
         ),
         *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3"),
         *("hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner", "hydra.sweeper.pruner.n_warmup_steps=2"),
-        "~hydra.sweeper.pruner.n_startup_trials",
+        *("~hydra.sweeper.pruner.n_startup_trials", "+hydra.launcher.ray.init.num_cpus=2"),
         *("objective/beta=linear", "~callback.page", "logger.wandb.project=mine", "trainer.max_epochs=3"),
         *("hydra.sweeper.objectives=[minimize val/nll]", "sweep.jobs=['prior=vamp latent_size=2']"),
         *("name='my sweep'", "trainer.gradient_clip_val=null", "optimizer.lr=1e-3", "hydra.mode=MULTIRUN"),

@@ -65,7 +65,7 @@ LOGGERS = {
 HYDRA = re.compile(
     r"hydra/(launcher|sweeper)|hydra\.mode"
     r"|hydra\.launcher\.(n_jobs|members|processes|batch_size|timeout_min|cpus_per_task|mem_gb|verbose)"
-    r"|hydra\.launcher\.ray\.remote\.(num_cpus|num_gpus)"
+    r"|hydra\.launcher\.ray\.(init|remote)\.(num_cpus|num_gpus)"
     r"|hydra\.sweeper\.(n_trials|n_jobs|seed|objectives|max_batch_size)"
 )
 """Keys of Hydra's that the saved arguments of a sweep may set: how many jobs, and how many at once."""
