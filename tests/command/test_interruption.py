@@ -167,3 +167,21 @@ def test_a_signal_while_the_libraries_are_imported_is_one_line(program: list[str
     (tmp_path / "hydra" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = run_command(*program, PYTHONPATH=f"{tmp_path}:{REPOSITORY / 'src'}")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "SIGINT: stopped; nothing was saved\n")
+
+
+def test_a_signal_that_a_library_turns_into_an_error_is_a_signal_all_the_same(tmp_path: Path) -> None:
+    """As OmegaConf may do where it comes while an interpolation is resolved."""
+    turned = """
+import os, signal, sys
+from omegaconf import OmegaConf
+def interrupted(config):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException as error:
+        raise ValueError("unsupported interpolation type") from error
+OmegaConf.resolve = interrupted
+"""
+    program = f"{turned}\nimport vae.train\nsys.argv[0] = {TRAIN!r}\nvae.train.main()\n"
+    done = run_command("-c", program, *QUICK, f"hydra.run.dir={tmp_path}")
+    assert (done.returncode, done.stderr) == (130, done.stderr)
+    assert re.fullmatch(r"SIGINT: stopped; .*\n", done.stderr), done.stderr

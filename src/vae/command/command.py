@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from vae.command.interruption import Interrupted, interrupted_in_one_line, signals_interrupt
+from vae.command.interruption import Interrupted, interrupted_in_one_line, signal_behind, signals_interrupt
 
 # A second or more on a busy machine, in which somebody may think better of it.
 with interrupted_in_one_line():
@@ -119,6 +119,9 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 signal.say(how_to_go_on(config))
                 raise
             except Exception as error:
+                if (behind := signal_behind()) is not None:
+                    behind.say(how_to_go_on(config))
+                    raise behind from error
                 # Left to Hydra, this would print a second line, with the overrides.
                 raise SystemExit(fail(error, config_name)) from error
 
@@ -143,6 +146,9 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     signal.say("nothing was saved")
                     raise
                 except Exception as error:
+                    if (behind := signal_behind()) is not None:
+                        behind.say("nothing was saved")
+                        raise behind from error
                     raise SystemExit(fail(error, config_name)) from error
 
         return run

@@ -51,12 +51,18 @@ def signals_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         mine = []
     handler = _Handler()
+    _Handler.last = None
     before = {signum: signal.signal(signum, handler) for signum in mine}
     try:
         yield
     finally:
         for signum, earlier in before.items():
             signal.signal(signum, earlier)
+
+
+def signal_behind() -> Interrupted | None:
+    """Return the signal that has been raised, if there was one: OmegaConf may turn it into an error of its own."""
+    return _Handler.last
 
 
 @contextmanager
@@ -73,6 +79,8 @@ def interrupted_in_one_line() -> Iterator[None]:
 class _Handler:
     """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
 
+    last: Interrupted | None = None
+
     def __init__(self) -> None:
         self.raised = -math.inf
 
@@ -85,7 +93,8 @@ class _Handler:
             _requeue()
         if name == "SIGHUP":
             _let_go_of_the_terminal()
-        raise Interrupted(signum)
+        _Handler.last = Interrupted(signum)
+        raise _Handler.last
 
 
 def _let_go_of_the_terminal() -> None:
