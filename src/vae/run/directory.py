@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae.checks import ConfigError, check_choice, is_text
 from vae.paths import CONF
 from vae.run.checkpoint import newest_undamaged
-from vae.run.files import check_folder, read_json, remove_partials, to_json, write_atomically
+from vae.run.files import check_folder, folders_with, read_json, remove_partials, to_json, write_atomically
 from vae.run.lock import LocklessError, holder, lock_file, sign
 from vae.run.saved_config import (
     LARGEST,
@@ -324,13 +323,8 @@ def newest_run(root: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    found: list[tuple[float, Path]] = []
-    for folder, names, _ in os.walk(root):
-        config = Path(folder, ".hydra", "config.yaml")
-        if ".hydra" in names and config.is_file():
-            names.clear()
-            if any(Path(folder, "checkpoints").glob("*.ckpt")):
-                found.append((config.stat().st_mtime, Path(folder)))
+    runs = folders_with(root, ".hydra/config.yaml")
+    found = [(written, run) for written, run in runs if any((run / "checkpoints").glob("*.ckpt"))]
     if not found:
         raise ConfigError(f"run=last: there is no run with a checkpoint below {root.absolute()}")
     return max(found)[1]

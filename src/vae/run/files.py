@@ -114,3 +114,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a damaged file (it holds no object)")
     return content
+
+
+def folders_with(root: Path, file: str) -> Iterator[tuple[float, Path]]:
+    """Find the folders below `root` that have a file, and when it was written; none is sought within another."""
+    for folder, names, _ in os.walk(root):
+        path = Path(folder, file)
+        if path.is_file():
+            names.clear()
+            yield path.stat().st_mtime, Path(folder)

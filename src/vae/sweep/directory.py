@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vae.checks import ConfigError
-from vae.run.files import PARTIAL, read_json, remove_partials, write_atomically
+from vae.run.files import PARTIAL, folders_with, read_json, remove_partials, write_atomically
 from vae.run.lock import holder, is_locked, lock_file, sign
 from vae.run.saved_config import check_plain, is_plain_name, read_numbers
 from vae.sweep.plan import Job
@@ -288,11 +288,7 @@ def newest_sweep(root: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    found: list[tuple[float, Path]] = []
-    for folder, names, files in os.walk(root):
-        if "sweep.json" in files:
-            names.clear()
-            found.append((Path(folder, "sweep.json").stat().st_mtime, Path(folder)))
+    found = [*folders_with(root, "sweep.json")]
     if not found:
         raise ConfigError(f"last: there is no sweep below {root.absolute()}")
     return max(found)[1]
