@@ -190,6 +190,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpa
         (_png_that_claims(30_000, 30_000), "more than 67,108,864 pixels"),
         (_png_that_claims(10_000, 10_000), "10000×10000 pixels, more than 67,108,864"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "bytes",  # a PDF holds the second in which it was made
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bad_images(encoded: bytes, why: str) -> None:
