@@ -125,6 +125,8 @@ def test_what_a_job_leaves_in_cycles_is_freed_and_what_came_before_is_passed_ove
         def __init__(self) -> None:
             self.me = self
 
+    give_back_everything()
+    of_python = gc.get_freeze_count()  # 3.12 starts with some
     give_back_memory()
     frozen = gc.get_freeze_count()
     left = weakref.ref(Cycle())
@@ -133,4 +135,4 @@ def test_what_a_job_leaves_in_cycles_is_freed_and_what_came_before_is_passed_ove
     # What is passed over may still be let go of by whoever held it.
     assert 10_000 < gc.get_freeze_count() <= frozen
     give_back_everything()
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() == of_python
