@@ -113,17 +113,9 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             if WANTS_TRACEBACK or HydraConfig.get().mode == RunMode.MULTIRUN:
                 # A sweep keeps the errors of its jobs itself.
                 return task(config)
-            try:
+            # Left to Hydra, an error would print a second line, with the overrides.
+            with _ends_in_one_line(config_name, lambda: how_to_go_on(config)):
                 return task(config)
-            except Interrupted as signal:
-                signal.say(how_to_go_on(config))
-                raise
-            except Exception as error:
-                if (behind := signal_behind()) is not None:
-                    behind.say(how_to_go_on(config))
-                    raise behind from error
-                # Left to Hydra, this would print a second line, with the overrides.
-                raise SystemExit(fail(error, config_name)) from error
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
 
@@ -137,19 +129,14 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
             if WANTS_TRACEBACK:
                 with before_the_folder_is_made(check):
                     return main()
-            with output_may_end(), signals_interrupt():
-                try:
-                    check_flags(sys.argv[1:], config_name)
-                    with _exceptions_come_through(), before_the_folder_is_made(check):
-                        return main()
-                except Interrupted as signal:
-                    signal.say("nothing was saved")
-                    raise
-                except Exception as error:
-                    if (behind := signal_behind()) is not None:
-                        behind.say("nothing was saved")
-                        raise behind from error
-                    raise SystemExit(fail(error, config_name)) from error
+            with (
+                output_may_end(),
+                signals_interrupt(),
+                _ends_in_one_line(config_name, lambda: "nothing was saved"),
+            ):
+                check_flags(sys.argv[1:], config_name)
+                with _exceptions_come_through(), before_the_folder_is_made(check):
+                    return main()
 
         return run
 
@@ -180,6 +167,21 @@ def fail(error: Exception, config_name: str) -> int:
     """Print the line of an error; the exit status."""
     print(error_line(error, sys.argv[1:], config_name), file=sys.stderr)
     return 1
+
+
+@contextmanager
+def _ends_in_one_line(config_name: str, what_now: Callable[[], str]) -> Iterator[None]:
+    """Inside, an error is one line and exit status 1; a signal is one, too, with what is left and how to go on."""
+    try:
+        yield
+    except Interrupted as signal:
+        signal.say(what_now())
+        raise
+    except Exception as error:
+        if (signal_of_it := signal_behind()) is None:
+            raise SystemExit(fail(error, config_name)) from error
+        signal_of_it.say(what_now())
+        raise signal_of_it from error
 
 
 @contextmanager
