@@ -1,5 +1,6 @@
 """What a signal does to a run; that it loses nothing is reliability/torture.py's to show."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,72 @@ OmegaConf.resolve = interrupted
     done = run_command("-c", program, *QUICK, f"hydra.run.dir={tmp_path}")
     assert (done.returncode, done.stderr) == (130, done.stderr)
     assert re.fullmatch(r"SIGINT: stopped; .*\n", done.stderr), done.stderr
+
+
+class Finalized:
+    def __init__(self, then: Callable[[], None]):
+        self.then = then
+
+    def __del__(self) -> None:
+        self.then()
+
+
+def _in_a_finalizer(send: Callable[[], None]) -> None:
+    Finalized(send)
+
+
+def _in_a_callback(send: Callable[[], None]) -> None:
+    watched = Finalized(lambda: None)
+    weakref.finalize(watched, send)
+
+
+def _where_all_is_caught(send: Callable[[], None]) -> None:
+    with contextlib.suppress(BaseException):
+        send()
+
+
+def _where_it_becomes_an_error_that_is_caught(send: Callable[[], None]) -> None:
+    with contextlib.suppress(ValueError):
+        try:
+            send()
+        except BaseException as error:
+            raise ValueError("no such thing") from error
+
+
+def swallow_and_go_on(swallow: Callable[[Callable[[], None]], None], send: Callable[[], None]) -> None:
+    with signals_interrupt():
+        swallow(send)
+        time.sleep(5)
+
+
+SWALLOWED = [_in_a_finalizer, _in_a_callback, _where_all_is_caught, _where_it_becomes_an_error_that_is_caught]
+
+
+@pytest.mark.parametrize("swallow", SWALLOWED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_that_is_swallowed_is_raised_again(
+    name: str, swallow: Callable[[Callable[[], None]], None], slurm: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def send() -> None:
+        os.kill(os.getpid(), signal.Signals[name])
+        time.sleep(0.01)
+
+    before = sys.unraisablehook
+    with pytest.raises(Interrupted) as ended:
+        swallow_and_go_on(swallow, send)
+    assert ended.value.name == name
+    assert capfd.readouterr() == ("", "")
+    assert sys.unraisablehook is before
+    # What a signal does besides, it does once.
+    assert slurm.exists() == (name == "SIGUSR1")
+    assert not slurm.exists() or slurm.read_text() == "requeue 17\n"
+
+
+def test_a_signal_that_was_obeyed_is_not_raised_again() -> None:
+    with signals_interrupt():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Interrupted as ended:
+            ended.say("and that is that")
+        time.sleep(0.1)

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,20 +22,30 @@ GRACE = 5.0
 
 
 class Interrupted(SystemExit):
-    """A signal ended the run. The exit status is 128 + the signal's number, as shells have it."""
+    """A signal ended the run. The exit status is 128 + the signal's number, as shells have it.
 
-    def __init__(self, signum: int):
+    Args:
+        signum: the signal.
+        swallowed: called if it is let go of before somebody has obeyed it.
+    """
+
+    def __init__(self, signum: int, swallowed: Callable[[], None] = lambda: None):
         self.status = 128 + signum
         super().__init__(self.status)
         self.name = signal.Signals(signum).name
-        self._said = False
+        self.obeyed = False
+        self._swallowed = swallowed
 
     def say(self, what_now: str) -> None:
         """Print, once, which signal it was and what is left; of several ranks, the first does."""
         is_first = all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID"))
-        if is_first and not self._said:
-            self._said = True
+        if is_first and not self.obeyed:
             print(f"{self.name}: stopped; {what_now}", file=sys.stderr)
+        self.obeyed = True
+
+    def __del__(self) -> None:
+        if not self.obeyed:
+            self._swallowed()
 
 
 @contextmanager
@@ -43,26 +54,38 @@ def signals_interrupt() -> Iterator[None]:
 
     A run needs no time to save itself: its last checkpoint is whole at any moment, and what came after it is
     repeated to the last bit. Signals that something else handles already, such as a launcher that requeues its
-    own jobs, are left to it.
+    own jobs, are left to it. A finalizer or a library may swallow what is raised: then it is raised once more.
     """
     names = [name for name in SIGNALS if hasattr(signal, name)]
     free = (signal.SIG_DFL, signal.default_int_handler)
     mine = [signal.Signals[name] for name in names if signal.getsignal(signal.Signals[name]) in free]
     if threading.current_thread() is not threading.main_thread():
         mine = []
-    handler = _Handler()
-    _Handler.last = None
+    if mine and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+        mine.append(signal.SIGALRM)  # for those that are raised again
+    handler, show = _Handler(), sys.unraisablehook
     before = {signum: signal.signal(signum, handler) for signum in mine}
+    if mine:
+        _Handler.last = None
+        sys.unraisablehook = lambda it: None if isinstance(it.exc_value, Interrupted) else show(it)
     try:
         yield
+        if handler.is_swallowed:
+            raise handler.interrupted()
     finally:
+        if signal.SIGALRM in mine:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for signum, earlier in before.items():
             signal.signal(signum, earlier)
+        if mine:
+            sys.unraisablehook = show
+            if (raised := signal_behind()) is not None:
+                raised.obeyed = True
 
 
 def signal_behind() -> Interrupted | None:
     """Return the signal that has been raised, if there was one: OmegaConf may turn it into an error of its own."""
-    return _Handler.last
+    return None if _Handler.last is None else _Handler.last()
 
 
 @contextmanager
@@ -79,22 +102,39 @@ def interrupted_in_one_line() -> Iterator[None]:
 class _Handler:
     """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
 
-    last: Interrupted | None = None
+    last: "weakref.ref[Interrupted] | None" = None
+    """What was raised, for as long as it or what a library has made of it is on its way."""
 
     def __init__(self) -> None:
         self.raised = -math.inf
+        self.signum = 0
+        self.is_swallowed = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.is_swallowed:
+            raise self.interrupted()
         if time.monotonic() - self.raised < GRACE:
             return
-        self.raised = time.monotonic()
+        self.raised, self.signum = time.monotonic(), signum
         name = signal.Signals(signum).name
         if name == "SIGUSR1":
             _requeue()
         if name == "SIGHUP":
             _let_go_of_the_terminal()
-        _Handler.last = Interrupted(signum)
-        raise _Handler.last
+        raise self.interrupted()  # in no variable of this frame, which its traceback would keep alive
+
+    def interrupted(self) -> Interrupted:
+        """What the last signal raises."""
+        self.is_swallowed = False
+        interrupted = Interrupted(self.signum, self._swallowed)
+        _Handler.last = weakref.ref(interrupted)
+        return interrupted
+
+    def _swallowed(self) -> None:
+        self.is_swallowed = True
+        # Not at once: what has swallowed it, such as a finalizer, may not be over.
+        if signal.getsignal(signal.SIGALRM) is self:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
 
 
 def _let_go_of_the_terminal() -> None:

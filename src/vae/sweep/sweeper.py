@@ -119,7 +119,9 @@ class Sweep(Sweeper):
                     self.run(plan, jobs)
             except (KeyboardInterrupt, SystemExit) as error:
                 # Lightning turns Ctrl-C into an exit.
-                self.interrupted = error.status if isinstance(error, Interrupted) else 130
+                self.interrupted = 130
+                if isinstance(error, Interrupted):
+                    self.interrupted, error.obeyed = error.status, True
                 self._stop_workers()
             finally:
                 give_back_everything()
