@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from vae.command.interruption import Interrupted, interrupted_in_one_line, signal_behind, signals_interrupt
+from vae.command.interruption import Interrupted, interrupted_in_one_line, signals_interrupt
 
 # A second or more on a busy machine, in which somebody may think better of it.
 with interrupted_in_one_line():
@@ -114,7 +114,7 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 # A sweep keeps the errors of its jobs itself.
                 return task(config)
             # Left to Hydra, an error would print a second line, with the overrides.
-            with _ends_in_one_line(config_name, lambda: how_to_go_on(config)):
+            with _ends_in_one_line(config_name, lambda: how_to_go_on(config)), signals_interrupt():
                 return task(config)
 
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
@@ -131,8 +131,8 @@ def command(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     return main()
             with (
                 output_may_end(),
-                signals_interrupt(),
                 _ends_in_one_line(config_name, lambda: "nothing was saved"),
+                signals_interrupt(),
             ):
                 check_flags(sys.argv[1:], config_name)
                 with _exceptions_come_through(), before_the_folder_is_made(check):
@@ -178,10 +178,7 @@ def _ends_in_one_line(config_name: str, what_now: Callable[[], str]) -> Iterator
         signal.say(what_now())
         raise
     except Exception as error:
-        if (signal_of_it := signal_behind()) is None:
-            raise SystemExit(fail(error, config_name)) from error
-        signal_of_it.say(what_now())
-        raise signal_of_it from error
+        raise SystemExit(fail(error, config_name)) from error
 
 
 @contextmanager

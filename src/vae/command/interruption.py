@@ -34,14 +34,15 @@ class Interrupted(SystemExit):
         super().__init__(self.status)
         self.name = signal.Signals(signum).name
         self.obeyed = False
+        self._said = False
         self._swallowed = swallowed
 
     def say(self, what_now: str) -> None:
         """Print, once, which signal it was and what is left; of several ranks, the first does."""
         is_first = all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "SLURM_PROCID"))
-        if is_first and not self.obeyed:
+        if is_first and not self._said:
             print(f"{self.name}: stopped; {what_now}", file=sys.stderr)
-        self.obeyed = True
+        self.obeyed = self._said = True
 
     def __del__(self) -> None:
         if not self.obeyed:
@@ -54,7 +55,8 @@ def signals_interrupt() -> Iterator[None]:
 
     A run needs no time to save itself: its last checkpoint is whole at any moment, and what came after it is
     repeated to the last bit. Signals that something else handles already, such as a launcher that requeues its
-    own jobs, are left to it. A finalizer or a library may swallow what is raised: then it is raised once more.
+    own jobs, are left to it. Where a finalizer or a library swallows what is raised, or makes an error of its own
+    of it, it is raised once more.
     """
     names = [name for name in SIGNALS if hasattr(signal, name)]
     free = (signal.SIG_DFL, signal.default_int_handler)
@@ -63,15 +65,20 @@ def signals_interrupt() -> Iterator[None]:
         mine = []
     if mine and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
         mine.append(signal.SIGALRM)  # for those that are raised again
-    handler, show = _Handler(), sys.unraisablehook
+    outer, show = _Handler.current, sys.unraisablehook
+    handler = _Handler.current = _Handler() if mine or outer is None else outer
     before = {signum: signal.signal(signum, handler) for signum in mine}
     if mine:
-        _Handler.last = None
         sys.unraisablehook = lambda it: None if isinstance(it.exc_value, Interrupted) else show(it)
     try:
         yield
         if handler.is_swallowed:
             raise handler.interrupted()
+    except Exception as error:
+        # OmegaConf, for one, makes an error of its own of whatever is raised within it.
+        if (behind := handler.behind()) is None:
+            raise
+        raise behind from error
     finally:
         if signal.SIGALRM in mine:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -79,13 +86,9 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(signum, earlier)
         if mine:
             sys.unraisablehook = show
-            if (raised := signal_behind()) is not None:
+            if (raised := handler.behind()) is not None:
                 raised.obeyed = True
-
-
-def signal_behind() -> Interrupted | None:
-    """Return the signal that has been raised, if there was one: OmegaConf may turn it into an error of its own."""
-    return None if _Handler.last is None else _Handler.last()
+        _Handler.current = outer
 
 
 @contextmanager
@@ -102,10 +105,11 @@ def interrupted_in_one_line() -> Iterator[None]:
 class _Handler:
     """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
 
-    last: "weakref.ref[Interrupted] | None" = None
-    """What was raised, for as long as it or what a library has made of it is on its way."""
+    current: "_Handler | None" = None
 
     def __init__(self) -> None:
+        self.last: weakref.ref[Interrupted] | None = None
+        """What was raised, for as long as it or what a library has made of it is on its way."""
         self.raised = -math.inf
         self.signum = 0
         self.is_swallowed = False
@@ -127,8 +131,15 @@ class _Handler:
         """What the last signal raises."""
         self.is_swallowed = False
         interrupted = Interrupted(self.signum, self._swallowed)
-        _Handler.last = weakref.ref(interrupted)
+        self.last = weakref.ref(interrupted)
         return interrupted
+
+    def behind(self) -> Interrupted | None:
+        """The signal that has come, if there was one and nobody has obeyed it."""
+        if self.is_swallowed:
+            return self.interrupted()
+        raised = None if self.last is None else self.last()
+        return None if raised is None or raised.obeyed else raised
 
     def _swallowed(self) -> None:
         self.is_swallowed = True
