@@ -163,10 +163,22 @@ def test_a_signal_at_any_moment_is_told_in_one_line(
     assert re.fullmatch(rf"{signum.name}: stopped; .*\n", said), said
 
 
+KILL = "os.kill(os.getpid(), signal.SIGINT)"
+RAISED = [
+    f"{KILL}\n",
+    # As OmegaConf's, or an import's that is only tried.
+    f"try:\n    {KILL}\nexcept BaseException as error:\n    raise ValueError('no such thing') from error\n",
+    f"try:\n    {KILL}\nexcept BaseException:\n    pass\ntime.sleep(5)\n",
+]
+
+
+@pytest.mark.parametrize("raised", RAISED, ids=["as it is", "made an error", "swallowed"])
 @pytest.mark.parametrize("program", [["-m", "vae.sample"], ["-m", "vae.train"], [TRAIN]])
-def test_a_signal_while_the_libraries_are_imported_is_one_line(program: list[str], tmp_path: Path) -> None:
+def test_a_signal_while_the_libraries_are_imported_is_one_line(
+    program: list[str], raised: str, tmp_path: Path
+) -> None:
     (tmp_path / "hydra").mkdir()
-    (tmp_path / "hydra" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "hydra" / "__init__.py").write_text(f"import os, signal, time\n{raised}")
     done = run_command(*program, PYTHONPATH=f"{tmp_path}:{REPOSITORY / 'src'}")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "SIGINT: stopped; nothing was saved\n")
 

@@ -58,11 +58,11 @@ def signals_interrupt() -> Iterator[None]:
     own jobs, are left to it. Where a finalizer or a library swallows what is raised, or makes an error of its own
     of it, it is raised once more.
     """
-    names = [name for name in SIGNALS if hasattr(signal, name)]
-    free = (signal.SIG_DFL, signal.default_int_handler)
-    mine = [signal.Signals[name] for name in names if signal.getsignal(signal.Signals[name]) in free]
     if threading.current_thread() is not threading.main_thread():
-        mine = []
+        yield
+        return
+    free = (signal.SIG_DFL, signal.default_int_handler)
+    mine = [signal.Signals[name] for name in SIGNALS if signal.getsignal(signal.Signals[name]) in free]
     if mine and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
         mine.append(signal.SIGALRM)  # for those that are raised again
     outer, show = _Handler.current, sys.unraisablehook
@@ -94,12 +94,12 @@ def signals_interrupt() -> Iterator[None]:
 @contextmanager
 def interrupted_in_one_line() -> Iterator[None]:
     """Inside, the same, where nothing has been saved yet: the signal is printed, and ends the process."""
-    with signals_interrupt():
-        try:
+    try:
+        with signals_interrupt():
             yield
-        except Interrupted as signal:
-            signal.say("nothing was saved")
-            raise
+    except Interrupted as signal:
+        signal.say("nothing was saved")
+        raise
 
 
 class _Handler:
