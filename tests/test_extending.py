@@ -66,6 +66,41 @@ def test_every_part_of_the_page_is_trained_read_and_shown(project: Path) -> None
     assert sampled.returncode == 0, sampled.stderr
 
 
+def test_a_network_that_is_told_labels_is_trained_evaluated_and_shown(project: Path) -> None:
+    (line,) = re.findall(r"vae-train (.*network=conditional)", PAGE)
+    run = project / "conditional"
+    done = train(project, *shlex.split(line), override("hydra.run.dir", run))
+    assert done.returncode == 0, done.stderr
+    assert {file.stem for file in (run / "images").glob("*.png")} == {"reconstructions", "samples"}
+    model = load_model(run, trust=["my_parts"])
+    x, label = torch.rand(4, 1, 8, 8), [1, 2, 3, 4]
+    assert not torch.equal(model.reconstruct(x, label), model.reconstruct(x, [2, 2, 3, 4]))
+    torch.testing.assert_close(
+        model.decode(torch.zeros(6), 3).mean, model.images_of(torch.zeros(2, 6), label=3)[1]
+    )
+    assert torch.isfinite(model.log_marginal(x, k=3, label=label).log_px).all()
+    torch.testing.assert_close(model.sample(20, seed=1), model.sample(20, seed=1, label=range(10)))
+    assert not torch.equal(model.sample(20, seed=1), model.sample(20, seed=1, label=7))
+    for wrong, why in ((None, "label=null"), (10, "label=10: must be"), ([1, 2], "one for all, or 4 of them")):
+        with pytest.raises(ConfigError, match=why):
+            model.reconstruct(x, wrong)
+    given = [f"run={run}", "trust=[my_parts]"]
+    evaluated = call_command("vae.evaluate", *given, "k=20", "log=false", folder=project)
+    assert evaluated.returncode == 0, evaluated.stderr
+    again = json.loads((run / "evaluation.json").read_text())["metrics"]
+    before = json.loads((run / "metrics.json").read_text())
+    assert again["test/elbo"] == pytest.approx(before["test/elbo"], rel=1e-5)
+    assert again["test/nll"] < before["test/nll"]  # from 20 draws and from 2
+    sampled = call_command("vae.sample", *given, "picture=[samples,reconstructions]", "label=3", folder=project)
+    assert sampled.returncode == 0, sampled.stderr
+    refused = call_command("vae.sample", *given, "picture=interpolation", folder=project)
+    assert refused.returncode == 1
+    assert "label=null: ConditionalEncoder is told the class of each image" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    graph = call_command("vae.export.__main__", *given, "to=onnx", folder=project)
+    assert "cannot be of a model that is told labels" in graph.stderr
+
+
 def test_a_package_that_is_not_trusted_is_refused_before_anything_is_trained(project: Path) -> None:
     arguments = [argument for argument in documented() if not argument.startswith("trust")]
     done = train(project, *arguments, override("hydra.run.dir", project / "refused"))

@@ -14,14 +14,21 @@ from vae.bound import importance
 from vae.bound.codes import OfCodes
 from vae.bound.terms import Terms, scalable
 from vae.checks import ConfigError, check_int
+from vae.network.network import Decoder, Encoder
 from vae.posterior.posterior import Posterior
 from vae.prior.prior import Prior
 
 Component = Callable[..., Any]
+Labels = Int64[Tensor, " B"] | None
+"""y of each image, for a model whose networks are told it."""
 
 
 class LatentModel(nn.Module):
     """p(x, z) = p(x|z) p(z) with the approximate posterior q(z|x).
+
+    Where encoder or decoder are told the label y of each image (`classes`), all is given y: p(x, z|y) = p(x|z, y)
+    p(z) with q(z|x, y), and bounds are of log p(x|y) (Sohn et al. 2015, Learning structured output representation
+    using deep conditional generative models, equation 4; here x is what is generated, and z does not depend on y).
 
     The components come as constructors that still lack the sizes, which are worked out here, so that
     nobody types a width twice.
@@ -55,17 +62,22 @@ class LatentModel(nn.Module):
         self.latent_size: int = self.posterior.latent_size
         self.decoder = decoder(self.latent_size, self.likelihood.param_shape)
         self.prior = prior(self.latent_size, image_shape)
+        self.classes = min(filter(None, (self.encoder.classes, self.decoder.classes)), default=0)
         if self.prior.over_codes != (self.posterior.codes is not None):
             raise ConfigError(_of_two_kinds(self.posterior, self.prior))
         if self.posterior.codes is not None:
             self.prior.take_codes(self.posterior.codes)
 
-    def encode(self, x: Float[Tensor, "B C H W"]) -> Distribution:
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+    def encode(self, x: Float[Tensor, "B C H W"], label: Labels = None) -> Distribution:
+        """q(z|x), or q(z|x, y), of batch shape (B,) and event shape (D,)."""
         if self.posterior.by_bayes:
             with torch.no_grad():
                 return self.posterior(self.log_joint(x))
-        return self.posterior(self.encoder(x))
+        return self.posterior(self.features(x, label))
+
+    def features(self, x: Float[Tensor, "B C H W"], label: Labels) -> Float[Tensor, "B F"]:
+        """What the posterior is given."""
+        return self.encoder(x, *_told(self.encoder, label))
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
         """ε of k draws for each image, from the default generator."""
@@ -75,18 +87,20 @@ class LatentModel(nn.Module):
         """z = g(ε, x), distributed as q(z|x) (Kingma & Welling 2014, equation 4)."""
         return self.posterior.draw(q, noise)
 
-    def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:
-        """p(x|z), of batch shape N and event shape (C, H, W)."""
-        params = self.decoder(z.reshape(-1, self.latent_size))
+    def decode(self, z: Float[Tensor, "*N D"], label: Labels = None) -> Distribution:
+        """p(x|z), or p(x|z, y) with y along the last axis of N; of batch shape N and event shape (C, H, W)."""
+        every = (y.expand(*z.shape[:-2], -1).reshape(-1) for y in _told(self.decoder, label))
+        params = self.decoder(z.reshape(-1, self.latent_size), *every)
         return self.likelihood(params.reshape(*z.shape[:-1], *params.shape[1:]))
 
-    def p_z(self, label: Int64[Tensor, " B"] | None = None) -> Distribution:
+    def p_z(self, label: Labels = None) -> Distribution:
         """p(z), of event shape (D,).
 
         With labels y, from which a prior that has `classes` is learned, it is p(z, y), of batch shape (B,): its
-        draws are of p(z|y), and a bound made with it is one of log p(x, y).
+        draws are of p(z|y), and a bound made with it is one of log p(x, y). Other priors are not told them.
         """
-        p = self.prior(self.encode) if label is None else self.prior.of_labels(label)
+        joint = label is not None and self.prior.classes > 0
+        p = self.prior.of_labels(label) if joint else self.prior(self.encode)
         return OfCodes(p, self.posterior, self.latent_size) if self.prior.over_codes else p
 
     def log_joint(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
@@ -109,7 +123,7 @@ class LatentModel(nn.Module):
         q: Distribution,
         noise: Float[Tensor, "K B E"],
         scales_paths: bool = False,
-        label: Int64[Tensor, " B"] | None = None,
+        label: Labels = None,
     ) -> Terms:
         """One draw of z for each ε, and its log-densities: all that a bound is made of.
 
@@ -121,20 +135,21 @@ class LatentModel(nn.Module):
             q: q(z|x) of each, as `encode` gives it (for a denoising model, of the corrupted images).
             noise: ε of K draws, as `noise` gives it.
             scales_paths: whether the objective multiplies the gradients of each z, see `vae.bound.terms.scalable`.
-            label: of each image, where the terms are to be those of log p(x, y), see `p_z`.
+            label: y of each image, for the parts that are told it; of the prior see `p_z`.
         """
         z, scale = self.draw(q, noise), None  # (K, B, D)
         if self.posterior.enumerated:  # the same z for all images
-            return Terms(self._log_px_every(x, z[:, 0]), z, q, self.p_z(label))
+            return Terms(self._log_px_every(x, z[:, 0]), z, q, self.p_z(label), label=label)
         if scales_paths:
             z, scale = scalable(z)
-        log_px_z = self.decode(z).log_prob(x)  # (K, B)
-        return Terms(log_px_z, z, q, self.p_z(label), scale)
+        log_px_z = self.decode(z, label).log_prob(x)  # (K, B)
+        return Terms(log_px_z, z, q, self.p_z(label), scale, label=label)
 
-    def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1) -> Float[Tensor, " B"]:
+    def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1, label: Labels = None) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
         self._check_values(x)
-        return self.terms(x, self.encode(x), self.noise(check_int("k", k), len(x))).elbo
+        noise = self.noise(check_int("k", k), len(x))
+        return self.terms(x, self.encode(x, label), noise, label=label).elbo
 
     @torch.no_grad()
     def log_marginal(
@@ -144,6 +159,7 @@ class LatentModel(nn.Module):
         chunk: int | None = None,
         q: Distribution | None = None,
         proposal: str = "posterior",
+        label: Labels = None,
     ) -> importance.LogMarginal:
         """log p(x) of each image in nats, by importance sampling with exactly k draws: `vae.bound.importance`.
 
@@ -155,28 +171,29 @@ class LatentModel(nn.Module):
             chunk: draws that are taken at a time; None for what fits in little memory.
             q: None for q(z|x), and otherwise any q (for a denoising model that of the corrupted images).
             proposal: where the draws come from: q (`posterior`), or a mixture that misses nothing (`defensive`).
+            label: y of each image, for a model that is told it: then it is log p(x|y).
         """
         self._check_values(x)
         if self.posterior.enumerated:
             return importance.exact(self.log_joint(x), check_int("k", k))
-        q = self.encode(x) if q is None else q
-        return importance.log_marginal(self, x, q, check_int("k", k), chunk, proposal)
+        q = self.encode(x, label) if q is None else q
+        return importance.log_marginal(self, x, q, check_int("k", k), chunk, proposal, label)
 
     @torch.no_grad()
-    def sample(self, n: int) -> Float[Tensor, "N C H W"]:
-        """The means E[x|z] for n draws of z from the prior."""
-        return self.picture(self.p_z().sample(torch.Size((check_int("n", n),))))
+    def sample(self, n: int, label: Labels = None) -> Float[Tensor, "N C H W"]:
+        """The means E[x|z], or E[x|z, y], for n draws of z from the prior."""
+        return self.picture(self.p_z().sample(torch.Size((check_int("n", n),))), label)
 
     @torch.no_grad()
-    def picture(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C H W"]:
-        """E[x|z], or a draw from p(x|z) where that is not known."""
-        p = self.decode(z)
+    def picture(self, z: Float[Tensor, "*N D"], label: Labels = None) -> Float[Tensor, "*N C H W"]:
+        """E[x|z], or a draw from p(x|z) where that is not known; with labels as `decode` takes them."""
+        p = self.decode(z, label)
         return p.mean if self.likelihood.has_mean else p.sample()
 
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    def reconstruct(self, x: Float[Tensor, "B C H W"], label: Labels = None) -> Float[Tensor, "B C H W"]:
         """E[x|z] at z = the posterior mean of each image."""
-        return self.picture(self.encode(x).mean)
+        return self.picture(self.encode(x, label).mean, label)
 
     @property
     def params_per_draw(self) -> int:
@@ -195,6 +212,22 @@ class LatentModel(nn.Module):
                 f"x: {type(self.likelihood).__name__} has no probability for values outside [0, 1],"
                 f" and these are in [{x.amin():.3g}, {x.amax():.3g}]"
             )
+
+
+def _told(network: Encoder | Decoder, label: Labels) -> tuple[Tensor, ...]:
+    """What a network is called with beside images or z: their labels, if it is told them.
+
+    Raises:
+        ConfigError: they are missing.
+    """
+    if not network.classes:
+        return ()
+    if label is None:
+        raise ConfigError(
+            f"label=null: {type(network).__name__} is told the class of each image, from 0 to"
+            f" {network.classes - 1}, which is not given here"
+        )
+    return (label,)
 
 
 def _of_two_kinds(posterior: Posterior, prior: Prior) -> str:

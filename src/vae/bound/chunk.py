@@ -39,7 +39,7 @@ def terms_in_chunks(
         densities: whether log p(z) and log q(z|x) of each draw will be asked for.
         draws: whether z itself will be: then all draws are made at once, and only decoded in chunks.
         scales_paths: whether their gradients are multiplied, see `vae.bound.terms.scalable`; only with `draws`.
-        label: of each image, where the terms are to be those of log p(x, y).
+        label: of each image, for the parts of the model that are told it.
     """
     p = model.p_z(label)
     made = model.draw(q, noise) if draws else None
@@ -49,14 +49,14 @@ def terms_in_chunks(
 
     def some(part: Tensor) -> tuple[Tensor, ...]:
         z = model.draw(q, part) if made is None else part
-        log_px_z = model.decode(z).log_prob(x)
+        log_px_z = model.decode(z, label).log_prob(x)
         return (log_px_z, p.log_prob(z), q.log_prob(z)) if densities and made is None else (log_px_z,)
 
     again = _computed_twice(some, model) if torch.is_grad_enabled() else some
     source = noise if made is None else made
     parts = zip(*map(again, source.split(chunk or len(source))), strict=True)
     log_px_z, *of_z = (torch.cat(part) for part in parts)
-    return Terms(log_px_z, made, q, p, scale, dict(zip(("log_pz", "log_qz"), of_z, strict=False)))
+    return Terms(log_px_z, made, q, p, scale, dict(zip(("log_pz", "log_qz"), of_z, strict=False)), label)
 
 
 def _computed_twice(

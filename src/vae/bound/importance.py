@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
@@ -50,6 +50,7 @@ def log_marginal(
     k: int,
     chunk: int | None = None,
     proposal: str = "posterior",
+    label: Int64[Tensor, " B"] | None = None,
 ) -> LogMarginal:
     """log p(x) of each image in nats, estimated by importance sampling with exactly k draws.
 
@@ -64,6 +65,7 @@ def log_marginal(
         chunk: draws that are taken at a time; None for what fits in little memory.
         proposal: r, where the draws come from: q (`posterior`), or a mixture that misses nothing (`defensive`, see
             `Defensive`).
+        label: y of each image, of a model that is told it: then it is log p(x|y).
     """
     keep_freed_memory()
     check_choice("proposal", proposal, PROPOSALS)
@@ -76,9 +78,11 @@ def log_marginal(
         while weights.drawn < stage:
             z = source.rsample(Size((min(chunk, stage - weights.drawn),)))  # (K, B, D)
             images = max(1, elements // (len(z) * model.params_per_draw))
+            parts = x.split(images)
+            labels = [None] * len(parts) if label is None else label.split(images)
             log_joint = [
-                model.decode(some_z).log_prob(some_x) + p.log_prob(some_z)
-                for some_x, some_z in zip(x.split(images), z.split(images, dim=1), strict=True)
+                model.decode(some_z, some_label).log_prob(some_x) + p.log_prob(some_z)
+                for some_x, some_z, some_label in zip(parts, z.split(images, dim=1), labels, strict=True)
             ]
             weights.add(torch.cat(log_joint, 1) - source.log_prob(z))
         weights.note()

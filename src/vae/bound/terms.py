@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
@@ -62,8 +62,8 @@ class LatentVariableModel(Protocol):
     def p_z(self, label: Tensor | None = None) -> Distribution:
         """p(z)."""
 
-    def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:
-        """p(x|z)."""
+    def decode(self, z: Float[Tensor, "*N D"], label: Tensor | None = None) -> Distribution:
+        """p(x|z), or p(x|z, y)."""
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
         """ε, of k draws for each image."""
@@ -85,6 +85,7 @@ class Terms:
         p: p(z).
         scale: what `z` was given by `scalable`, where an objective asked for it (`Objective.scales_paths`).
         known: what has been worked out already, by the name of its property.
+        label: y of each image, where the model is told it or the objective asked for it (`Objective.uses_labels`).
     """
 
     log_px_z: Float[Tensor, "K B"]
@@ -93,6 +94,7 @@ class Terms:
     p: Distribution
     scale: Float[Tensor, "2 K B"] | None = None
     known: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    label: Int64[Tensor, " B"] | None = None
 
     def _once(self, name: str, work_out: Callable[[], Tensor]) -> Tensor:
         # functools.cached_property has a lock in Python 3.11, which torch.compile cannot enter.
@@ -108,8 +110,16 @@ class Terms:
 
     @property
     def draws(self) -> Float[Tensor, "K B D"]:
-        """z."""
-        assert self.z is not None, "draws in chunks are not kept unless the objective says `uses_draws`"
+        """z.
+
+        Raises:
+            ConfigError: they were decoded in chunks, and the objective does not say that it uses them.
+        """
+        if self.z is None:
+            raise ConfigError(
+                "objective.chunk: draws that are decoded in chunks are kept only for an objective that says"
+                " `uses_draws = True` (src/vae/objective/objective.py); use objective.chunk=null"
+            )
         return self.z
 
     @property

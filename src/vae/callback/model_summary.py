@@ -38,7 +38,7 @@ def flops(model: LatentModel) -> int:
 
     x = torch.zeros(1, *model.image_shape, device=model.device)
     with evaluating(model), FlopCounterMode(display=False) as counter:
-        model.reconstruct(x)
+        model.reconstruct(x, torch.zeros(1, dtype=torch.int64, device=model.device))
     return counter.get_total_flops()
 
 

@@ -43,6 +43,7 @@ than the model is (Ghosh et al. 2020, section 4; Dai & Wipf 2019).
 class Pictures(Callback):
     """Reconstructions, samples from the prior, interpolations and, for D = 2, the manifold and the latents.
 
+    Of a model whose networks are told labels only the first two, the samples of each class in turn.
     Of a model with codes, those too, see `code_sheets`. Of any other at the end also a traversal, and of many
     latents, or of an autoencoder, samples from a density that is fitted to the codes. The final ones, of the best
     checkpoint on test images, are PNGs in `folder`; those on the way, on validation images, in
@@ -88,31 +89,47 @@ class Pictures(Callback):
         folder = self.folder if epoch is None else self.folder / f"epoch_{epoch:04d}"
         when = "" if epoch is None else f", epoch {epoch}"
         what = "test images" if split == "test" else "validation images"
-        x = data.images(split, 24)[0].to(model.device)
+        x, label = (each.to(model.device) for each in data.images(split, 24))
         seen = seen_by_encoder(module.corruption, x, self.seed)  # type: ignore[arg-type]
-        restored = model.reconstruct(x if seen is None else seen)
+        restored = model.reconstruct(x if seen is None else seen, label)
+        z = self._prior_codes(model)
+        every = torch.arange(len(z), device=z.device) % model.classes if model.classes else None
+        drawn = images_at(model, z, label=every)
         sheets = {
             "reconstructions": reconstructions_sheet(x, restored, seen, what + when),
-            "samples": samples_sheet(images_at(model, self._prior_codes(model)), f"Samples from the prior{when}"),
+            "samples": samples_sheet(drawn, f"Samples from the prior{when}"),
         }
-        if pairs := min(len(x) // 2, 8):
-            sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
-        codes = model.posterior.codes is not None
-        if model.latent_size == 2 and not codes:
-            sheets["manifold"] = manifold_sheet(model)
-        if codes:
-            sheets |= self._drawn(lambda: code_sheets(model, x, what))
-        elif epoch is None:
-            sheets |= self._final_sheets(model, data, module.corruption)  # type: ignore[arg-type]
+        if not model.classes:
+            sheets |= self._of_latents(model, data, module.corruption, x, what, epoch)  # type: ignore[arg-type]
         files = {name: folder / f"{name}.png" for name in sheets}
         for name, sheet in sheets.items():
             save_figure(files[name], sheet)
         if model.latent_size == 2:
             x, labels = data.images(split, 2000)
             files["latents"] = folder / "latents.png"
-            mean = torch.cat([model.encode(part.to(model.device)).mean for part in x.split(500)])
+            parts = zip(x.to(model.device).split(500), labels.to(model.device).split(500), strict=True)
+            mean = torch.cat([model.encode(*part).mean for part in parts])
             save_latent_scatter(files["latents"], mean, labels, f"Posterior means of {what}{when}")
         self._send(trainer, split, files)
+
+    def _of_latents(
+        self,
+        model: LatentModel,
+        data: ImageDataModule,
+        corruption: torch.nn.Module,
+        x: Float[Tensor, "N C H W"],
+        what: str,
+        epoch: int | None,
+    ) -> dict[str, Sheet]:
+        """What shows how images change with z, or with the codes."""
+        sheets = {}
+        if pairs := min(len(x) // 2, 8):
+            sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
+        if model.posterior.codes is not None:
+            return sheets | self._drawn(lambda: code_sheets(model, x, what))
+        if model.latent_size == 2:
+            sheets["manifold"] = manifold_sheet(model)
+        return sheets | (self._final_sheets(model, data, corruption) if epoch is None else {})
 
     def _final_sheets(
         self, model: LatentModel, data: ImageDataModule, corruption: torch.nn.Module

@@ -47,7 +47,7 @@ class Watch(Callback):
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, LatentModel)
         assert isinstance(data, ImageDataModule)
-        x = data.images("val", self.images)[0].to(model.device)
+        x, label = (each.to(model.device) for each in data.images("val", self.images))
         numbers: dict[str, float] = {}
         sigma = model.likelihood.spread
         if sigma is not None and sigma.numel() == 1:
@@ -57,10 +57,10 @@ class Watch(Callback):
             with torch.random.fork_rng():
                 set_draws(draw_key("watch"), model.device)
                 seen = pl_module.corruption(x)  # type: ignore[operator]
-                q = model.encode(seen)
+                q = model.encode(seen, label)
                 rates = [] if model.posterior.codes is not None else mean_rates(model, q).tolist()
                 numbers |= {f"latent/rate_{d + 1:03d}": rate for d, rate in enumerate(rates)}
-                numbers |= self._likelihood(model, x, seen)
+                numbers |= self._likelihood(model, x, seen, label)
         self._log(trainer, numbers, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,11 +79,14 @@ class Watch(Callback):
             self._has_warned = True
             print(f"warning: after epoch {trainer.current_epoch + 1}: {warning}", file=sys.stderr, flush=True)
 
-    def _likelihood(self, model: LatentModel, x: Tensor, seen: Tensor) -> dict[str, float]:
+    def _likelihood(self, model: LatentModel, x: Tensor, seen: Tensor, label: Tensor) -> dict[str, float]:
         if not self.nll_k:
             return {}
-        parts = zip(x.split(250), seen.split(250), strict=True)
-        log_px = [model.log_marginal(clean, self.nll_k, q=model.encode(given)).log_px for clean, given in parts]
+        parts = zip(x.split(250), seen.split(250), label.split(250), strict=True)
+        log_px = [
+            model.log_marginal(clean, self.nll_k, q=model.encode(given, y), label=y).log_px
+            for clean, given, y in parts
+        ]
         nll = -torch.cat(log_px)
         return {"val/nll": float(nll.mean()), "val/nll_stderr": float(standard_error(nll))}
 

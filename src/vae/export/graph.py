@@ -66,6 +66,8 @@ def write_graphs(run: RunDirectory, checkpoint: str, folder: Path, form: str) ->
     model = load_model(run.path, checkpoint).model
     if not model.likelihood.has_mean:
         raise ConfigError(f"to={form}: cannot be of {type(model.likelihood).__name__}, which has no mean E[x|z]")
+    if model.classes:
+        raise ConfigError(f"to={form}: cannot be of a model that is told labels; use to=hub")
     folder.mkdir(parents=True, exist_ok=True)
     for name, module, names, inputs in _parts(model):
         path = folder / f"{name}.{'onnx' if form == 'onnx' else 'pt2'}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor, nn
 
@@ -176,7 +176,7 @@ class Gallery:
         """Images beside their reconstructions, with what the encoder sees between the two if that differs."""
         x = self._images(self.n)
         seen = seen_by_encoder(self.corruption, x, self.seed)
-        restored = self.model.reconstruct(x if seen is None else seen.clamp(0, 1))
+        restored = self.model.reconstruct(x if seen is None else seen.clamp(0, 1), self._labels(len(x)))
         given = [Path(pattern).name for pattern in _listed(self.config.images)] if self.config.images else []
         sheet = reconstructions_sheet(x, restored, seen, ", ".join(given) or "test images")
         yield from self.save("reconstructions", sheet, restored)
@@ -261,13 +261,22 @@ class Gallery:
         way = move(self.model.model, self._images(8)[:8], along, strengths)
         yield from self.save("attribute", movement_sheet(way, strengths, self.config.attribute))
 
+    def _labels(self, count: int) -> Sequence[int] | int | None:
+        """The classes of `_images`, for a model that is told them; `label` says those of given files."""
+        if self.config.images or not self.model.model.classes:
+            return self.config.label if self.model.model.classes else None
+        labels = self._ready().images("test", 10_000)[1]
+        return labels[self._order(len(labels))[:count]].tolist()
+
+    def _order(self, count: int) -> Int64[Tensor, " N"]:
+        return torch.randperm(count, generator=generator("pictures of sample", self.seed))
+
     def _images(self, count: int) -> Float[Tensor, "N C H W"]:
         """The files that are given, or else images of the test split, drawn by the seed, as x."""
         if self.config.images:
             return self.model.x(read_images(_listed(self.config.images), self.data))
         x = self._ready().images("test", 10_000)[0]
-        order = torch.randperm(len(x), generator=generator("pictures of sample", self.seed))
-        return x[order[:count]]
+        return x[self._order(len(x))[:count]]
 
     def _ready(self) -> ImageDataModule:
         """The data module with its images read."""

@@ -70,8 +70,10 @@ class Generation(PerImage):
         self.data = data
 
     def density(self, model: LatentModel) -> Distribution | None:
-        """The density fitted to the model's latents (once); None where there is none, as of codes."""
-        if self._density is None and self.components and self.data is not None and not model.posterior.codes:
+        """The density fitted to the model's latents (once); None of codes, and beside labels."""
+        if model.posterior.codes or model.classes:
+            return None
+        if self._density is None and self.components and self.data is not None:
             images = self.data.images("train", DENSITY_IMAGES)[0]
             self._density = fit_density(model, images, min(self.components, len(images)))(model.encode)
         return self._density
@@ -92,9 +94,9 @@ class Generation(PerImage):
         return self.network(images.clamp(0, 1).float())
 
     def _features_of_draws(self, batch: EvaluatedBatch, p: Distribution) -> Float[Tensor, "B F"]:
-        """The features of E[x|z] for as many z from p as the batch has images."""
+        """The features of E[x|z] for as many z from p as the batch has images, and of the same classes."""
         set_draws(draw_key("generation", batch.key), batch.x.device)
-        return self._features(batch.model.picture(p.sample(batch.x.shape[:1])))
+        return self._features(batch.model.picture(p.sample(batch.x.shape[:1]), batch.label))
 
     def compute(self) -> dict[str, Tensor]:
         """All distances over the images so far; none for fewer than two images."""

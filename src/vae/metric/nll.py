@@ -25,6 +25,8 @@ POOR = 0.1
 class NLL(PerImage):
     """nll = −log p(x) by importance sampling with exactly k draws, a mean over images in nats.
 
+    Of a model whose networks are told the label y of each image it is −log p(x|y).
+
     An upper bound in expectation, which falls to the exact value as k grows (Burda et al. 2016, theorem 1).
     With it come
 
@@ -76,7 +78,7 @@ class NLL(PerImage):
             return
         set_draws(draw_key("nll", batch.key), batch.x.device)
         with task(f"nll from {self.k:,} draws", len(batch.x) * self.k):
-            estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q, self.proposal)
+            estimate = batch.model.log_marginal(batch.x, self.k, self.chunk, batch.q, self.proposal, batch.label)
         nll = [-estimate.convergence[k] for k in self.stages]
         others = [estimate.stderr, estimate.ess, estimate.pareto_k, *estimate.doublings.unbind(1)]
         self.add(batch.first, estimates=torch.stack([*others, *nll], 1))

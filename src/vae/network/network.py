@@ -9,14 +9,17 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """An encoder, image → features.
 
-    To write your own, take (image_shape), set `features` and define `forward`.
+    To write your own, take (image_shape), set `features` and define `forward`. One that has `classes` is called
+    with the label of each image, too: `forward(x, label)`.
 
     Attributes:
         features: F, the number of features.
+        classes: how many classes there are of images whose labels it is told, for q(z|x, y); 0 for not told.
         own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
     features: int
+    classes: int = 0
     own_init: bool = False
 
     @abstractmethod
@@ -27,12 +30,15 @@ class Encoder(nn.Module, ABC):
 class Decoder(nn.Module, ABC):
     """A decoder, z → the likelihood's parameters.
 
-    To write your own, take (latent_size, param_shape) and define both functions.
+    To write your own, take (latent_size, param_shape) and define both functions. One that has `classes` is called
+    with the label of each z, too: `forward(z, label)`.
 
     Attributes:
+        classes: how many classes there are of images whose labels it is told, for p(x|z, y); 0 for not told.
         own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
+    classes: int = 0
     own_init: bool = False
 
     @abstractmethod

@@ -13,7 +13,8 @@ from vae.checks import check_int
 class Objective(nn.Module, ABC):
     """Terms and the optimiser step → the loss. A module, so that what it adapts is in the checkpoint.
 
-    One of your own gives `forward`, from whatever the terms offer: log-densities, KL, the draws, q(z|x) and p(z).
+    One of your own gives `forward`, from whatever the terms offer: log-densities, KL, the draws, q(z|x), p(z) and,
+    where it `uses_labels`, labels. It is given the same while training and in evaluation.
 
     Args:
         draws: draws of z for each image that the terms must hold.
@@ -29,6 +30,7 @@ class Objective(nn.Module, ABC):
         counts_latents: whether a latent that says nothing adds to the loss all the same.
         adapts: whether `after_step` does something.
         weighs_draws: whether it compares the draws of an image with each other, so that they must not all be one.
+        uses_labels: whether it uses `terms.label`, the class of each image.
         moves_draws: whether gradients must reach q(z|x) by way of z alone.
     """
 
@@ -41,6 +43,7 @@ class Objective(nn.Module, ABC):
     adapts: bool = False
     weighs_draws: bool = False
     moves_draws: bool = False
+    uses_labels: bool = False
 
     def __init__(self, draws: int, chunk: int | None):
         super().__init__()

@@ -1,7 +1,7 @@
 """Images along ways through the latent space: interpolation, traversal, manifold, movement along a direction."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice, check_int, check_number
@@ -14,17 +14,26 @@ SIDE = 20
 
 
 @torch.no_grad()
-def images_at(model: LatentModel, z: Float[Tensor, "*N D"], show: str = "means") -> Float[Tensor, "*N C H W"]:
+def images_at(
+    model: LatentModel, z: Float[Tensor, "*N D"], show: str = "means", label: Int64[Tensor, " B"] | None = None
+) -> Float[Tensor, "*N C H W"]:
     """Decode codes of any leading shape, a batch at a time.
 
     Args:
         model: the model.
         z: the codes.
         show: `means` for E[x|z], or `samples` for draws x ~ p(x|z), which carry the likelihood's noise.
+        label: y along the last axis of N, for a model that is told it.
     """
     check_choice("show", show, ("means", "samples"))
     parts = z.to(model.device).reshape(-1, z.shape[-1]).split(BATCH)
-    images = torch.cat([model.picture(part) if show == "means" else model.decode(part).sample() for part in parts])
+    of = [None] * len(parts) if label is None else label.expand(*z.shape[:-2], -1).reshape(-1).split(BATCH)
+    images = torch.cat(
+        [
+            model.picture(part, y) if show == "means" else model.decode(part, y).sample()
+            for part, y in zip(parts, of, strict=True)
+        ]
+    )
     return images.reshape(*z.shape[:-1], *images.shape[1:])
 
 

@@ -19,6 +19,9 @@ from vae.prior.fitted_density import fit_density
 from vae.random import generator, set_draws
 from vae.trained.image_input import Images, as_tensor
 
+Label = int | Sequence[int] | None
+"""y of all images or z, or of each."""
+
 
 class TrainedModel:
     """A trained LatentModel that takes images as people have them.
@@ -30,7 +33,8 @@ class TrainedModel:
     itself, for everything else.
 
     A model of binarised images takes 0 and 1; bytes are binarised as they were in training, for `dynamic`
-    with draws that are the same at every call. All methods raise ConfigError for images of another size,
+    with draws that are the same at every call. Of a model whose networks are told the class of each image, `label`
+    says it: one for all, or one for each image or z. All methods raise ConfigError for images of another size,
     number of channels, type or range.
 
     Args:
@@ -71,19 +75,24 @@ class TrainedModel:
         return batch.to(self.model.device)
 
     @torch.no_grad()
-    def encode(self, images: Images) -> Distribution:
+    def encode(self, images: Images, label: Label = None) -> Distribution:
         """q(z|x), a torch distribution of batch shape (B,) and event shape (D,); `.mean` is the usual code."""
-        return self.model.encode(self.x(images))
+        x = self.x(images)
+        return self.model.encode(x, self._told(label, len(x)))
 
     @torch.no_grad()
-    def decode(self, z: Float[Tensor, "*N D"]) -> Distribution:
+    def decode(self, z: Float[Tensor, "*N D"], label: Label = None) -> Distribution:
         """p(x|z), a torch distribution of batch shape N and event shape (C, H, W); `.mean` is the picture.
+
+        Args:
+            z: (*N, D).
+            label: y of each, for a model that is told it.
 
         Raises:
             ConfigError: the last axis of z is not D.
         """
         self._check_codes(z)
-        return self.model.decode(z.to(self.model.device))
+        return self.model.decode(z.to(self.model.device), self._told(label, z.shape[:-1][-1:].numel()))
 
     def _check_codes(self, z: Tensor) -> None:
         if z.shape[-1:] != (self.latent_size,):
@@ -91,22 +100,25 @@ class TrainedModel:
                 f"z of shape {tuple(z.shape)}: the last axis must be {self.latent_size}, the latent size"
             )
 
-    def reconstruct(self, images: Images) -> Float[Tensor, "B C H W"]:
+    def reconstruct(self, images: Images, label: Label = None) -> Float[Tensor, "B C H W"]:
         """E[x|z] at the posterior mean of each image."""
-        return torch.cat([self.model.reconstruct(x) for x in self._batches(images)])
+        return torch.cat([self.model.reconstruct(x, y) for x, y in self._batches(images, label)])
 
-    def elbo(self, images: Images, k: int = 1) -> Float[Tensor, " B"]:
+    def elbo(self, images: Images, k: int = 1, label: Label = None) -> Float[Tensor, " B"]:
         """The evidence lower bound of each image in nats, from k draws."""
         with torch.no_grad():
-            return torch.cat([self.model.elbo(x, k) for x in self._batches(images)])
+            return torch.cat([self.model.elbo(x, k, y) for x, y in self._batches(images, label)])
 
-    def log_marginal(self, images: Images, k: int = 5000, proposal: str = "posterior") -> LogMarginal:
-        """log p(x) of each image in nats by importance sampling with k draws: `log_px`, `stderr`, `ess`, ….
+    def log_marginal(
+        self, images: Images, k: int = 5000, proposal: str = "posterior", label: Label = None
+    ) -> LogMarginal:
+        """log p(x), or log p(x|y), of each image in nats by importance sampling: `log_px`, `stderr`, `ess`, ….
 
         Args:
             images: as everywhere.
             k: draws for each.
             proposal: where they come from: `posterior`, or `defensive` for a mixture that misses nothing.
+            label: of a model that is told it.
 
         Raises:
             ConfigError: k < 1, or the posterior has no density (a plain autoencoder).
@@ -117,20 +129,43 @@ class TrainedModel:
             raise ConfigError(
                 "log_marginal: an image has one code in this model, whose probability with x is `elbo`"
             )
-        parts = [self.model.log_marginal(x, k, proposal=proposal) for x in self._batches(images)]
+        parts = [
+            self.model.log_marginal(x, k, proposal=proposal, label=y) for x, y in self._batches(images, label)
+        ]
         tensors = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogMarginal)[:-1]}
         noted = {n: torch.cat([part.convergence[n] for part in parts]) for n in parts[0].convergence}
         return LogMarginal(**tensors, convergence=noted)
 
-    def _batches(self, images: Images) -> Iterator[Float[Tensor, "B C H W"]]:
-        yield from self.x(images).split(BATCH)
+    def _batches(
+        self, images: Images, label: Label
+    ) -> Iterator[tuple[Float[Tensor, "B C H W"], Int64[Tensor, " B"] | None]]:
+        x = self.x(images)
+        told, parts = self._told(label, len(x)), x.split(BATCH)
+        yield from zip(parts, [None] * len(parts) if told is None else told.split(BATCH), strict=True)
+
+    def _told(self, label: Label, n: int) -> Int64[Tensor, " N"] | None:
+        """One label for each of n images or z, where any are given.
+
+        Raises:
+            ConfigError: the model is told none, or they are not n, or no labels.
+        """
+        if label is None:
+            return None
+        if not (classes := self.model.classes):
+            raise ConfigError(f"label={label}: the networks of this model are told no labels")
+        asked = [label] * n if isinstance(label, int) else [int(each) for each in label]
+        if len(asked) != n:
+            raise ConfigError(f"label={asked}: must be one for all, or {n} of them")
+        return torch.tensor([check_int("label", y, minimum=0, maximum=classes - 1) for y in asked]).to(
+            self.model.device
+        )
 
     def latents(
         self,
         n: int,
         temperature: float = 1.0,
         seed: int | None = None,
-        label: int | Sequence[int] | None = None,
+        label: Label = None,
     ) -> Float[Tensor, "N D"]:
         """n draws of z from the prior.
 
@@ -150,10 +185,11 @@ class TrainedModel:
         with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.no_grad():
             if seed is not None:
                 torch.default_generator.set_state(generator("sample", seed).get_state())
-            return draws_at(temperature, self.model.p_z(None if label is None else self._labels(label, n)), n)
+            p = self.model.p_z(None if label is None else self._shared_out(label, n, self.model.prior.classes))
+            return draws_at(temperature, p, n)
 
-    def _labels(self, label: int | Sequence[int], n: int) -> Int64[Tensor, " N"]:
-        classes = self.model.prior.classes
+    def _shared_out(self, label: int | Sequence[int], n: int, classes: int) -> Int64[Tensor, " N"]:
+        """n labels: of several that are asked for, equal parts, one after the other."""
         if not classes:
             raise ConfigError(
                 f"label={label}: the prior of this model knows no classes; prior.condition=label does"
@@ -168,7 +204,7 @@ class TrainedModel:
         temperature: float = 1.0,
         seed: int | None = None,
         show: str = "means",
-        label: int | Sequence[int] | None = None,
+        label: Label = None,
     ) -> Float[Tensor, "N C H W"]:
         """n new images: E[x|z], or draws x ~ p(x|z), for z from the prior.
 
@@ -177,14 +213,20 @@ class TrainedModel:
             temperature: of the prior's draws, see `latents`.
             seed: of the draws; None for the default generator.
             show: `means`, or `samples` with the likelihood's noise.
-            label: the class, or classes, that they are of, see `latents`.
+            label: the class, or classes, that they are of, see `latents`; of a model whose networks are told it,
+                None for all of them.
         """
-        return self.images_of(self.latents(n, temperature, seed, label), show)
+        if not (classes := self.model.classes):
+            return self.images_of(self.latents(n, temperature, seed, label), show)
+        told = self._shared_out(range(classes) if label is None else label, check_int("n", n), classes)
+        return self.images_of(self.latents(n, temperature, seed), show, told.tolist())
 
-    def images_of(self, z: Float[Tensor, "*N D"], show: str = "means") -> Float[Tensor, "*N C H W"]:
+    def images_of(
+        self, z: Float[Tensor, "*N D"], show: str = "means", label: Label = None
+    ) -> Float[Tensor, "*N C H W"]:
         """E[x|z] or draws x ~ p(x|z), a batch at a time."""
         self._check_codes(z)
-        return images_at(self.model, z, show)
+        return images_at(self.model, z, show, self._told(label, z.shape[:-1][-1:].numel()))
 
     def fit_density(self, images: Images, components: int = 10, seed: int = 0) -> None:
         """Put a mixture of Gaussians, fitted to the latents of training images, in the prior's place.

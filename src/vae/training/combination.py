@@ -41,6 +41,22 @@ def check_combination(model: LatentModel, objective: Objective, values: str, fit
             f"prior={type(model.prior).__name__} is a mixture of posteriors, and those of"
             f" posterior={type(model.posterior).__name__} are all the same: use prior=standard_normal"
         )
+    if model.encoder.classes and model.prior.images_needed:
+        raise ConfigError(
+            f"prior={type(model.prior).__name__} is a mixture of posteriors of images without labels, and"
+            f" network={type(model.encoder).__name__} is told labels: use prior=standard_normal"
+        )
+    if model.decoder.classes and (model.posterior.enumerated or model.posterior.by_bayes):
+        raise ConfigError(
+            f"posterior={type(model.posterior).__name__} decodes every z once for all images, and"
+            f" network={type(model.decoder).__name__} is told the label of each: use another posterior"
+        )
+    if model.prior.classes and (model.classes or objective.uses_labels):
+        uses = "the network is told" if model.classes else f"objective={type(objective).__name__} uses"
+        raise ConfigError(
+            f"prior.condition=label: its bounds are of log p(x), without labels, and {uses} labels: use"
+            " prior.condition=null"
+        )
     if not objective.trains_prior and any(True for _ in model.prior.parameters()):
         raise ConfigError(
             "objective=reconstruction does not train the prior: use prior=standard_normal, then fit_density"
@@ -112,4 +128,10 @@ def _try(model: LatentModel, objective: Objective) -> None:
             p = OfCodes(p, model.posterior, model.latent_size)
         objective.settle(q, p)
         z = model.draw(q, model.noise(objective.draws, 1))
-        objective(Terms(torch.zeros(z.shape[:2]), z, q, p), 0)
+        chunked = objective.chunk is not None and objective.chunk < objective.draws
+        kept = z if objective.uses_draws or not chunked else None
+        given = chunked and objective.uses_log_densities
+        known = {"log_pz": p.log_prob(z), "log_qz": q.log_prob(z)} if given else {}
+        scale = z.new_zeros(2, *z.shape[:2]) if objective.scales_paths else None
+        label = torch.zeros(1, dtype=torch.int64) if objective.uses_labels else None
+        objective(Terms(torch.zeros(z.shape[:2]), kept, q, p, scale, known, label), 0)

@@ -78,12 +78,12 @@ def set_network_type(model: LatentModel, precision: str) -> None:
             network.forward = _in_type(network.forward, dtype)
 
 
-def _in_type(forward: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _in_type(forward: Callable[..., Tensor], dtype: torch.dtype) -> Callable[..., Tensor]:
     """The same with products and convolutions in `dtype`, the result in the type of what it is given."""
 
-    def run(values: Tensor) -> Tensor:
+    def run(values: Tensor, *label: Tensor) -> Tensor:
         with torch.autocast(values.device.type, dtype):
-            return forward(values).to(values.dtype)
+            return forward(values, *label).to(values.dtype)
 
     return run
 

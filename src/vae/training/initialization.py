@@ -10,6 +10,7 @@ from vae.checks import ConfigError, check_choice
 from vae.data import ImageDataModule
 from vae.model import LatentModel
 from vae.network.pyramid import LastConvolution
+from vae.objective.objective import Objective
 
 INITS = ("torch", "glorot_uniform", "glorot_weights")
 Start = bool | Literal["grey"]
@@ -86,25 +87,29 @@ def start_from_images(model: LatentModel, data: ImageDataModule, start: Start) -
         mean = data.train_mean()
         start_at(model, mean.mean((1, 2), keepdim=True).expand_as(mean) if start == "grey" else mean)
     if model.posterior.images_needed and model.posterior.training:
-        images = data.images("train", model.posterior.images_needed)[0].to(model.device)
-        model.posterior.start_from_features(model.encoder(images))
-    if model.prior.classes:
-        check_labels(data, model.prior.classes)
+        images, labels = data.images("train", model.posterior.images_needed)
+        model.posterior.start_from_features(model.features(images.to(model.device), labels.to(model.device)))
     if model.prior.images_needed:
         model.prior.start_from_images(data.images("train", model.prior.images_needed)[0])
 
 
-def check_labels(data: ImageDataModule, classes: int) -> None:
-    """Refuse images without labels, or with more of them than a prior has classes.
+def check_labels(data: ImageDataModule, model: LatentModel, objective: Objective) -> None:
+    """Refuse images without labels, or with more of them than there are classes, for what uses labels.
 
     Raises:
         ConfigError: see above.
     """
+    prior, network = model.prior.classes, model.encoder if model.encoder.classes else model.decoder
+    if prior:
+        asks = "prior.condition=label"
+    else:
+        asks = f"network={type(network).__name__}" if network.classes else f"objective={type(objective).__name__}"
     source, members = data.subsets["train"].source, data.subsets["train"].members
     labels = source.labels[members.to(source.labels.device)]
     if labels.min() == labels.max():
-        raise ConfigError(f"prior.condition=label: {type(data).__name__} has no labels; use prior.condition=null")
-    if labels.max() >= classes:
+        raise ConfigError(f"{asks}: uses the labels of images, and {type(data).__name__} has none")
+    if 0 < (classes := prior or model.classes) <= labels.max():
         raise ConfigError(
-            f"prior.classes={classes}: must be at least {int(labels.max()) + 1}, as the labels of these images are"
+            f"{'prior' if prior else 'network'}.classes={classes}: must be at least {int(labels.max()) + 1}, as"
+            " the labels of these images are"
         )

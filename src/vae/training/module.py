@@ -23,7 +23,7 @@ from vae.objective.objective import Objective
 from vae.random import draw_key, of_whole_batch, set_draws
 from vae.training.divergence import Step, describe
 from vae.training.execution import Execution, losses_of, terms_of
-from vae.training.initialization import Start, start_from_images
+from vae.training.initialization import Start, check_labels, start_from_images
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -89,7 +89,7 @@ class VAEModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
         x, seen, noise = self.drawn(batch)
-        label = (batch.label.to(x.device),) if self.model.prior.classes else ()
+        label = (batch.label.to(x.device),) if self.uses_labels else ()
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step, *label)
         if self.objective.adapts:
             self.objective.after_step(rate)
@@ -98,6 +98,11 @@ class VAEModule(LightningModule):
         # Kept as they are: even adding them up would cost a tenth of a small model's step.
         self.pending.append(Step(loss.detach(), distortion, rate, batch_idx))
         return loss
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether a step needs the label of each image."""
+        return bool(self.model.classes or self.model.prior.classes or self.objective.uses_labels)
 
     def drawn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Images x (B, C, H, W), what the encoder sees of them, and noise (K, B, E).
@@ -118,10 +123,11 @@ class VAEModule(LightningModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each.
 
-        With labels, from which a prior learns, they are those of a bound on log p(x, y).
+        With labels they are those of a bound on log p(x|y) where a network is told them, and on log p(x, y) where
+        a prior learns from them.
         """
-        q = self.model.encode(seen)
-        terms = self.terms(x, q, noise) if label is None else self.terms(x, q, noise, label=label)
+        q = self.model.encode(seen, label)
+        terms = self.terms(x, q, noise, label=label)
         loss = self.objective(terms, step)
         if self.model.posterior.has_penalty and self.model.posterior.training:
             loss = loss + self.model.posterior.penalty(q).mean()
@@ -240,6 +246,8 @@ class VAEModule(LightningModule):
         """Start what starts from training images. A checkpoint, if there is one, is restored after this."""
         if stage == "fit":
             start_from_images(self.model, self.data, self.start_from_mean)
+            if self.uses_labels:
+                check_labels(self.data, self.model, self.objective)
 
     def on_validation_epoch_start(self) -> None:
         """Work out the constants that a likelihood needs for evaluation."""
@@ -256,12 +264,12 @@ class VAEModule(LightningModule):
         """Give the likelihood the mean squared error of training images, a draw of z for each."""
         self._calibrated_at = self.trainer.global_step
         set_draws(draw_key("calibrate"), self.device)
-        images = self.data.images("train", CALIBRATION_IMAGES)[0].to(self.device)
+        images, labels = (each.to(self.device) for each in self.data.images("train", CALIBRATION_IMAGES))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with evaluating(self):
-            for x in images.split(500):
-                z = self.model.encode(self.corruption(x)).rsample()
-                total += (self.model.decode(z).mean - x).square().sum(dtype=torch.float64)
+            for x, label in zip(images.split(500), labels.split(500), strict=True):
+                z = self.model.encode(self.corruption(x), label).rsample()
+                total += (self.model.decode(z, label).mean - x).square().sum(dtype=torch.float64)
             self.model.likelihood.calibrate((total / images.numel()).float())
 
     def replace_test_metrics(self, metrics: Mapping[str, Metric]) -> None:
@@ -286,19 +294,22 @@ class VAEModule(LightningModule):
     def _evaluate(self, batch: Batch, metrics: Mapping[str, Metric]) -> None:
         if not batch.counts:
             return
-        x, q = batch.image, self.model.encode(self.corruption(batch.image))
-        terms = self.terms(x, q, self.model.noise(self.objective.draws, len(x)))
+        # Of a prior that learns from labels, too, what is reported is a bound on log p(x).
+        told = self.uses_labels and not self.model.prior.classes
+        x, label = batch.image, batch.label.to(batch.image.device) if told else None
+        q = self.model.encode(self.corruption(x), label)
+        terms = self.terms(x, q, self.model.noise(self.objective.draws, len(x)), label=label)
         evaluation = EvaluatedBatch(
             model=self.model,
             x=x,
-            label=batch.label,
+            label=batch.label.to(x.device),
             key=batch.key,
             first=batch.first,
             q=q,
             loss=self.objective(terms, self.trainer.global_step),
             terms=terms,
             posterior_mean=q.mean,
-            reconstruction=self.model.decode(q.mean).mean if self.model.likelihood.has_mean else None,
+            reconstruction=self.model.decode(q.mean, label).mean if self.model.likelihood.has_mean else None,
         )
         for metric in metrics.values():
             metric.update(evaluation)

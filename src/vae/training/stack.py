@@ -77,8 +77,8 @@ def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -
         return f"the posterior {type(model.posterior).__name__} draws noise of its own"
     if model.posterior.adapts:
         return f"the posterior {type(model.posterior).__name__} changes in each step"
-    if model.prior.classes:
-        return "prior.condition=label learns from labels"
+    if model.classes or model.prior.classes or objective.uses_labels:
+        return "labels are used, which a stack's steps are not given"
     if objective.chunk is not None and objective.chunk < objective.draws:
         return "objective.chunk decodes draws again for the gradients"
     return None
