@@ -24,6 +24,7 @@ NEEDS: dict[str, list[str]] = {
     "posterior/finite_scalar": ["prior=uniform"],
     "posterior/independent": ["network=unconditional"],
     "posterior/vector_quantized": ["prior=uniform"],
+    "posterior/spatial_gaussian": ["network=spatial", "network.grid=[4,4]", "latent_size=32"],
     "prior/autoregressive": ["posterior=vector_quantized"],
     "prior/categorical": ["posterior=categorical"],
     "prior/uniform": ["posterior=categorical"],

@@ -204,6 +204,7 @@ FITTING: dict[str, dict[str, Any]] = {
     "vae.network.spatial.SpatialEncoder": {"grid": [2, 2]},
     "vae.network.spatial.SpatialDecoder": {"grid": [2, 2]},
     "vae.posterior.finite_scalar.FiniteScalar": {"grid": None},
+    "vae.posterior.spatial_gaussian.SpatialGaussian": {"grid": [2, 2]},
     "vae.posterior.vector_quantized.VectorQuantized": {"grid": None},
 }
 """Arguments that fit the sizes here."""

@@ -26,6 +26,7 @@ SMALL = {
     "posterior/finite_scalar": {"levels": [2, 3]},
     "prior/autoregressive": {"channels": 4, "layers": 2},
     "likelihood/pixelcnn": {"channels": 4, "layers": 2, "maps": 2},
+    "posterior/spatial_gaussian": {"grid": [1, 2]},
     "posterior/flow": {"hidden_sizes": [4]},
     "prior/flow": {"hidden_sizes": [4]},
     "prior/vamp": {"components": 3},
@@ -87,10 +88,11 @@ def refusal(posterior: str, prior: str, likelihood: str, objective: str) -> str 
     if posterior in CODED and objective in ("iwae_stl", "iwae_dreg_chunked"):
         return "objective.gradient: must be standard"
     if objective == "free_bits" and (
-        posterior not in ("diagonal_gaussian", "independent") or prior != "standard_normal"
+        posterior not in ("diagonal_gaussian", "independent", "spatial_gaussian") or prior != "standard_normal"
     ):
         return "objective.free_bits: needs latents that are independent"
-    closed = posterior in ("diagonal_gaussian", "full_gaussian", "independent") and prior == "standard_normal"
+    gaussian = ("diagonal_gaussian", "full_gaussian", "independent", "spatial_gaussian")
+    closed = posterior in gaussian and prior == "standard_normal"
     closed = closed or posterior in CODED
     if objective == "elbo" and not closed:
         return "objective.kl=analytic: this posterior and prior have no closed-form KL"

@@ -46,6 +46,7 @@ NEEDS = {
     "prior=vamp": ["objective.kl=monte_carlo"],
     "posterior=flow": ["objective.kl=monte_carlo"],
     "posterior=delta": ["objective=reconstruction"],
+    "posterior=spatial_gaussian": ["network=spatial", "network.grid=[4,4]", "latent_size=16"],
     "likelihood=bernoulli": ["data.binarize=threshold"],
     "objective=reconstruction": ["posterior=delta"],
 }
@@ -53,8 +54,9 @@ NEEDS = {
 
 def on_fake_gpu(composed: Composed, overrides: Sequence[str], mode: FakeTensorMode) -> VAEModule:
     """A module whose weights, buffers and metrics are on a GPU, as `Module.to` would have it."""
-    small = [] if any(override.startswith("network=") for override in overrides) else ["network.hidden_sizes=[8]"]
-    config = composed(*small, *overrides, *NEEDS.get(overrides[0], []), "logger=none")
+    chosen = [*overrides, *NEEDS.get(overrides[0], [])]
+    small = [] if any(override.startswith("network=") for override in chosen) else ["network.hidden_sizes=[8]"]
+    config = composed(*small, *chosen, "logger=none")
     module = build_module(config, instantiate(config.data))
     with mode:
         for part in module.modules():

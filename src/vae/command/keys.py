@@ -522,6 +522,7 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
     "vae.posterior.flow.FlowPosterior": {**FLOW, **INIT_SIGMA},
     "vae.posterior.full_gaussian.FullGaussian": INIT_SIGMA,
     "vae.posterior.independent.IndependentOfImage": NOTHING,
+    "vae.posterior.spatial_gaussian.SpatialGaussian": {"grid": NULL | GRID, **INIT_SIGMA},
     "vae.posterior.vector_quantized.VectorQuantized": {
         "codes": Whole(2),
         "code_size": Whole(),

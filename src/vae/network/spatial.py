@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae.bound.maps import as_maps
 from vae.checks import ConfigError, check_int
 from vae.network.network import Decoder, Encoder
 from vae.network.pyramid import Level, PixelBias, double, halve, pyramid
@@ -59,7 +61,7 @@ class SpatialDecoder(Decoder):
     """z → likelihood parameters: its vectors on the grid, residual blocks, then 4×4 transposed convolutions.
 
     Args:
-        latent_size: D, which is h·w vectors of D / (h·w) numbers, one after the other.
+        latent_size: D, which is h·w vectors of D / (h·w) numbers, one after the other (`vae.bound.maps`).
         param_shape: (P, H, W), what the likelihood asks for.
         grid, width, blocks: the encoder's.
 
@@ -72,8 +74,8 @@ class SpatialDecoder(Decoder):
     ):
         super().__init__()
         levels = _levels(param_shape, grid, width)
-        self.height, self.width = levels[-1].height, levels[-1].width
-        channels, rest = divmod(latent_size, self.height * self.width)
+        self.grid = (levels[-1].height, levels[-1].width)
+        channels, rest = divmod(latent_size, prod(self.grid))
         if rest or not channels:
             raise ConfigError(
                 f"latent_size: z has {latent_size} numbers, which are no vectors on network.grid={list(grid)}"
@@ -89,7 +91,7 @@ class SpatialDecoder(Decoder):
         )
 
     def forward(self, z: Float[Tensor, "N D"]) -> Float[Tensor, "N P H W"]:
-        return self.layers(z.unflatten(1, (self.height, self.width, -1)).movedim(-1, 1))
+        return self.layers(as_maps(z, self.grid))
 
     @torch.no_grad()
     def set_output_bias(self, params: Float[Tensor, "P H W"]) -> None:

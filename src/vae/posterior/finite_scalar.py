@@ -55,7 +55,7 @@ class FiniteScalar(Quantized):
         that of Salimans & Kingma 2016, Weight normalization, section 3).
         """
         e = self.vectors_of(features)
-        over = (0, 1) if self.on_grid else (0,)
+        over = (0, 1) if self.grid else (0,)
         mean, scale = e.mean(over).flatten(), e.std(over).flatten().clamp(min=1e-6)
         self.project.weight.div_(scale[:, None])
         self.project.bias.sub_(mean).div_(scale)

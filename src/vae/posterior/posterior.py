@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vae.bound.codes import Codes
+from vae.bound.maps import Grid
 
 
 class Posterior(nn.Module, ABC):
@@ -31,6 +32,7 @@ class Posterior(nn.Module, ABC):
         adapts: whether `after_step` does something.
         uses_features: whether q(z|x) depends on the encoder's features.
         by_bayes: whether `forward` takes, in place of features, log p(x, z) of every z that there is.
+        grid: (h, w), where z has a vector for each place of it (`vae.bound.maps`); None where z is a plain vector.
         own_init: whether its weights are started by itself, so that `init` leaves them alone.
     """
 
@@ -44,6 +46,7 @@ class Posterior(nn.Module, ABC):
     images_needed: int = 0
     has_penalty: bool = False
     adapts: bool = False
+    grid: Grid | None = None
     own_init: bool = False
 
     def __init__(self, latent_size: int):

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vae.bound.codes import Codes, PointCode
+from vae.bound.maps import at_places
 from vae.checks import ConfigError, check_int
 from vae.posterior.posterior import Posterior
 
@@ -46,15 +47,16 @@ class Quantized(Posterior):
                 f"posterior.grid={list(grid)}: the encoder's {features} features are no maps of"
                 f" {height}×{columns}; use network=spatial, or posterior.grid=null"
             )
-        self.codes, self.width, self.on_grid = Codes(height, columns, classes), width, grid is not None
+        self.codes, self.width = Codes(height, columns, classes), width
+        self.grid = None if grid is None else (height, columns)
         self.project = (
-            nn.Linear(features // latent_size, width) if self.on_grid else nn.Linear(features, self.latent_size)
+            nn.Linear(features // latent_size, width) if self.grid else nn.Linear(features, self.latent_size)
         )
 
     def vectors_of(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B n d"]:
         """The vectors before they are replaced."""
-        if self.on_grid:
-            return self.project(features.unflatten(1, (-1, self.codes.count)).mT)
+        if self.grid is not None:
+            return self.project(at_places(features, self.grid))
         return self.project(features).unflatten(1, (-1, self.width))
 
     def point(self, e: Float[Tensor, "B n d"], codes: Int64[Tensor, "B n"]) -> PointCode:

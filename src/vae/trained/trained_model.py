@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from math import prod
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +12,7 @@ from zuko.distributions import NormalizingFlow
 
 from vae.bound.codes import OfCodes
 from vae.bound.importance import LogMarginal
+from vae.bound.maps import as_maps, as_vector
 from vae.checks import ConfigError, check_int, check_number
 from vae.data import ImageDataModule
 from vae.model import LatentModel
@@ -55,6 +57,25 @@ class TrainedModel:
         """D."""
         return self.model.latent_size
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(D,); or (c, h, w) of latents that are maps, as of `posterior=spatial_gaussian`."""
+        grid = self.model.posterior.grid
+        return (self.latent_size,) if grid is None else (self.latent_size // prod(grid), *grid)
+
+    def maps(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N c h w"]:
+        """z as maps, for what works on these: the second stage of latent diffusion, say. `decode` takes them, too.
+
+        Raises:
+            ConfigError: the latents of this model are no maps.
+        """
+        if self.model.posterior.grid is None:
+            raise ConfigError(
+                f"maps: z of posterior={type(self.model.posterior).__name__} is a vector;"
+                " posterior=spatial_gaussian has maps"
+            )
+        return as_maps(z, self.model.posterior.grid)
+
     def to(self, device: str | torch.device) -> "TrainedModel":
         """The same model, moved to a device."""
         self.model.to(device)
@@ -81,24 +102,28 @@ class TrainedModel:
         return self.model.encode(x, self._told(label, len(x)))
 
     @torch.no_grad()
-    def decode(self, z: Float[Tensor, "*N D"], label: Label = None) -> Distribution:
+    def decode(self, z: Float[Tensor, "..."], label: Label = None) -> Distribution:
         """p(x|z), a torch distribution of batch shape N and event shape (C, H, W); `.mean` is the picture.
 
         Args:
-            z: (*N, D).
+            z: (*N, D), or where latents are maps (*N, c, h, w).
             label: y of each, for a model that is told it.
 
         Raises:
-            ConfigError: the last axis of z is not D.
+            ConfigError: z has another shape.
         """
-        self._check_codes(z)
+        z = self._vectors(z)
         return self.model.decode(z.to(self.model.device), self._told(label, z.shape[:-1][-1:].numel()))
 
-    def _check_codes(self, z: Tensor) -> None:
-        if z.shape[-1:] != (self.latent_size,):
-            raise ConfigError(
-                f"z of shape {tuple(z.shape)}: the last axis must be {self.latent_size}, the latent size"
-            )
+    def _vectors(self, z: Float[Tensor, "..."]) -> Float[Tensor, "*N D"]:
+        if z.shape[-1:] == (self.latent_size,):
+            return z
+        if len(self.latent_shape) == 3 and z.shape[-3:] == self.latent_shape:
+            return as_vector(z)
+        maps = f", or the last three {self.latent_shape}" if len(self.latent_shape) == 3 else ""
+        raise ConfigError(
+            f"z of shape {tuple(z.shape)}: the last axis must be {self.latent_size}, the latent size{maps}"
+        )
 
     def reconstruct(self, images: Images, label: Label = None) -> Float[Tensor, "B C H W"]:
         """E[x|z] at the posterior mean of each image."""
@@ -222,10 +247,10 @@ class TrainedModel:
         return self.images_of(self.latents(n, temperature, seed), show, told.tolist())
 
     def images_of(
-        self, z: Float[Tensor, "*N D"], show: str = "means", label: Label = None
+        self, z: Float[Tensor, "..."], show: str = "means", label: Label = None
     ) -> Float[Tensor, "*N C H W"]:
-        """E[x|z] or draws x ~ p(x|z), a batch at a time."""
-        self._check_codes(z)
+        """E[x|z] or draws x ~ p(x|z), a batch at a time; z as `decode` takes it."""
+        z = self._vectors(z)
         return images_at(self.model, z, show, self._told(label, z.shape[:-1][-1:].numel()))
 
     def fit_density(self, images: Images, components: int = 10, seed: int = 0) -> None:
