@@ -1,22 +1,34 @@
 """Parts of one's own, in a folder outside the repository: those of docs/extending.md, and the template's."""
 
 import json
+import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.distributions import kl_divergence
 
-from commands import REPOSITORY, Ended, call_command, run_command
+from commands import REPOSITORY, TWO_RANKS, Ended, call_command, run_command, weights_of
 from vae import load_model
 from vae.checks import ConfigError
 from vae.command.override import override
 from vae.new.__main__ import create
+from vae.random import draw_key, set_draws
 from vae.run.directory import RunDirectory
+from vae.training.build import build_module, build_trainer
+from vae.training.module import VAEModule
+
+Composed = Callable[..., DictConfig]
+Fitted = tuple[VAEModule, list[nn.Module], list[Any]]
 
 PAGE = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
 QUICK = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv", "metric.test.nll.k=2"]
@@ -99,6 +111,96 @@ def test_a_network_that_is_told_labels_is_trained_evaluated_and_shown(project: P
     assert len(refused.stderr.splitlines()) == 1
     graph = call_command("vae.export.__main__", *given, "to=onnx", folder=project)
     assert "cannot be of a model that is told labels" in graph.stderr
+
+
+FACTOR = {"_target_": "my_parts.factor.FactorVAE", "latent_size": 6, "gamma": 2.0, "lr": 1e-3}
+
+
+def fit_factor(
+    composed: Composed, folder: Path, epochs: int, *overrides: str, resume: Path | None = None
+) -> Fitted:
+    """A FactorVAE, and what each step was given: x, what is seen of it, noise; and the batch's key."""
+    small = ["network.hidden_sizes=[16]", "callback.pictures=null", f"trainer.max_epochs={epochs}"]
+    config = composed(*QUICK, *small, "data.batch_size=128", *overrides)
+    config.objective, config.paths.run = FACTOR, str(folder)
+    OmegaConf.resolve(config)
+    torch.manual_seed(0)
+    data, trainer = instantiate(config.data), build_trainer(config)
+    module = build_module(config, data, trainer)
+    losses, take = module.losses, module.own_step.take
+    steps, keys, start = list[Any](), list[int](), list[Any]()
+
+    def noted(*arguments: Any) -> Any:
+        start.extend([] if start else [deepcopy(module.model), deepcopy(module.objective.log_odds)])
+        steps.append(arguments[:3])
+        return losses(*arguments)
+
+    def taken(key: int) -> None:
+        keys.append(key)
+        take(key)
+
+    module.losses, module.own_step.take = noted, taken
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return module, start, list(zip(steps, keys, strict=True))
+
+
+@pytest.mark.parametrize("at_once", ["1", "auto"])
+def test_an_objective_with_an_optimiser_of_its_own_makes_the_steps_of_a_plain_loop(
+    at_once: str, project: Path, composed: Composed, tmp_path: Path
+) -> None:
+    module, (model, log_odds), steps = fit_factor(composed, tmp_path, 2, f"steps_at_once={at_once}")
+    model.requires_grad_(True)
+    log_odds.requires_grad_(True)
+    first, second = module.optimizer(model.parameters()), torch.optim.Adam(log_odds.parameters(), 1e-3, (0.5, 0.9))
+    for (x, seen, noise), key in steps:
+        q = model.encode(seen)
+        z = model.draw(q, noise)[0]
+        rate, log_px = kl_divergence(q, model.p_z()), model.decode(z).log_prob(x)
+        first.zero_grad()
+        (rate - log_px + 2.0 * log_odds(z).squeeze(1)).mean().backward()
+        first.step()
+        set_draws(draw_key("own step", key), x.device)
+        z = z.detach()
+        permuted = torch.stack([z[torch.randperm(len(z)), d] for d in range(z.shape[1])], 1)
+        true, false = log_odds(z).sigmoid(), log_odds(permuted).sigmoid()
+        second.zero_grad()
+        (-0.5 * (true.log().mean() + (1 - false).log().mean())).backward()
+        second.step()
+    assert len(steps) == 18
+    for ours, expected in ((module.model, model), (module.objective.log_odds, log_odds)):
+        for name, parameter in ours.named_parameters():
+            torch.testing.assert_close(parameter, expected.get_parameter(name), atol=1e-5, rtol=1e-4)
+    assert not any(parameter.requires_grad for parameter in module.objective.parameters())
+    assert math.isfinite(module.latest["val/loss"])
+
+
+def test_a_resumed_run_goes_on_with_the_second_optimiser_to_the_last_bit(
+    project: Path, composed: Composed, tmp_path: Path
+) -> None:
+    whole = fit_factor(composed, tmp_path / "whole", 2)[0]
+    fit_factor(composed, tmp_path / "parts", 1)
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    resumed = fit_factor(composed, tmp_path / "parts", 2, resume=last)[0]
+    states = whole.state_dict(), resumed.state_dict()
+    assert [key for key in states[0] if not torch.equal(states[0][key], states[1][key])] == []
+    optimizers = whole.own_step.state_dict()["state"], resumed.own_step.state_dict()["state"]
+    for ours, expected in zip(*(state.values() for state in optimizers), strict=True):
+        assert all(torch.equal(ours[key], expected[key]) for key in expected)
+        assert ours["step"] == 18
+
+
+def test_two_ranks_train_both_as_one_does(project: Path) -> None:
+    given = ["--config-dir=conf", "objective=factor", "trust=[my_parts]", "callback=none", *QUICK]
+    weights = []
+    for ranks in (["trainer.devices=1"], TWO_RANKS):
+        run = project / f"factor_{len(weights)}"
+        command = ["-m", "vae.train", *given, *ranks, override("hydra.run.dir", run)]
+        done = run_command(*command, folder=project, PYTHONPATH=f"{REPOSITORY / 'src'}:{project}")
+        assert done.returncode == 0, done.stderr
+        weights.append(weights_of(run))
+    assert any(key.startswith("objective.log_odds") for key in weights[0])
+    for key, expected in weights[0].items():
+        torch.testing.assert_close(weights[1][key], expected, atol=2e-4, rtol=1e-3, msg=key)
 
 
 def test_a_package_that_is_not_trusted_is_refused_before_anything_is_trained(project: Path) -> None:

@@ -8,7 +8,7 @@ batch normalisation) is averaged by this beforehand.
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, distributed
 
 
@@ -18,6 +18,18 @@ def mean_over_ranks(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     Every rank must call it, in the same order: in training steps only, since ranks evaluate other batches.
     """
     return _over_ranks(value) if several_ranks() else value
+
+
+def of_all_ranks(share: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
+    """The shares that ranks have of a batch as one, in their order, without gradients; itself where there is one.
+
+    Every rank must call it, with a share of one size.
+    """
+    if not several_ranks():
+        return share
+    shares = [torch.empty_like(share) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(shares, share.contiguous())
+    return torch.cat(shares)
 
 
 def several_ranks() -> bool:

@@ -1,10 +1,12 @@
 """What every objective is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.optim import Optimizer
 
 from vae.bound.terms import Terms
 from vae.checks import check_int
@@ -30,6 +32,9 @@ class Objective(nn.Module, ABC):
         counts_latents: whether a latent that says nothing adds to the loss all the same.
         adapts: whether `after_step` does something.
         weighs_draws: whether it compares the draws of an image with each other, so that they must not all be one.
+        trains_itself: whether its parameters are trained apart from the model's, by `own_optimizer` and
+            `own_loss`, as a discriminator's are. Otherwise those that it has are trained with the model's.
+        seen: what `forward` leaves for `own_loss` of each image of a training step, without gradients.
         uses_labels: whether it uses `terms.label`, the class of each image.
         moves_draws: whether gradients must reach q(z|x) by way of z alone.
     """
@@ -44,6 +49,8 @@ class Objective(nn.Module, ABC):
     weighs_draws: bool = False
     moves_draws: bool = False
     uses_labels: bool = False
+    trains_itself: bool = False
+    seen: Tensor | None = None
 
     def __init__(self, draws: int, chunk: int | None):
         super().__init__()
@@ -62,6 +69,18 @@ class Objective(nn.Module, ABC):
 
     def after_step(self, rate: Float[Tensor, " B"]) -> None:
         """Adapt to a training step that has been made; `rate` is that of its images. Called if it `adapts`."""
+
+    def own_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """The optimiser of its own parameters, if it `trains_itself`."""
+        raise NotImplementedError
+
+    def own_loss(self, seen: Float[Tensor, "B ..."]) -> Float[Tensor, ""]:
+        """What its own parameters are to lower, if it `trains_itself`; called after each step of the model.
+
+        Args:
+            seen: what `forward` has left, of all images of the batch, on whichever rank.
+        """
+        raise NotImplementedError
 
     def numbers(self, step: int) -> dict[str, float]:
         """What is to be logged beside the loss, by name."""

@@ -24,6 +24,7 @@ from vae.random import draw_key, of_whole_batch, set_draws
 from vae.training.divergence import Step, describe
 from vae.training.execution import Execution, losses_of, terms_of
 from vae.training.initialization import Start, check_labels, start_from_images
+from vae.training.own_step import OwnStep
 
 CALIBRATION_IMAGES = 10_000
 """Training images, at most, from which a likelihood is calibrated before each validation."""
@@ -74,6 +75,7 @@ class VAEModule(LightningModule):
         self.terms = terms_of(model, objective, execution)
         self.losses = losses_of(self.forward, execution)
         self.is_compiled = execution.compile_mode is not None
+        self.own_step = OwnStep(objective) if objective.trains_itself else None
         self.start_from_mean, self.skip_limit, self.clip = start_from_mean, skip_limit, clip
         self.skipped, self._calibrated_at = 0, -1
         self.latest: dict[str, float] = {}
@@ -155,9 +157,12 @@ class VAEModule(LightningModule):
             )
         optimizer.zero_grad(set_to_none=True)
         self.pending.pop()
+        self.objective.seen = None
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Send the means of the steps to the loggers, where these are due."""
+        """Make the objective's own step, if it has one, and send the means of the steps to the loggers, if due."""
+        if self.own_step is not None:
+            self.own_step.take(batch.key)
         self.log_means_if_due(self.trainer.is_last_batch)
 
     def on_train_start(self) -> None:
@@ -350,6 +355,8 @@ class VAEModule(LightningModule):
         checkpoint["should_stop"] = has_stopped_early(self.trainer)
         checkpoint["is_whole_epoch"] = epoch_is_whole(self.trainer) and not self.is_cut
         checkpoint["schedule"] = self._schedule()
+        if self.own_step is not None:
+            checkpoint["own_step"] = self.own_step.state_dict()
         # Its rows up to here, which will not be logged again, must be there before the checkpoint is.
         checkpoint["rows"] = 0
         for logger in self.loggers:
@@ -364,6 +371,8 @@ class VAEModule(LightningModule):
         else:
             self.latest, self.skipped = dict(checkpoint.get("latest", {})), checkpoint.get("skipped", 0)
             self.trainer.should_stop = checkpoint.get("should_stop", False)
+            if self.own_step is not None:
+                self.own_step.load_state_dict(checkpoint["own_step"])
             states = checkpoint["callbacks"].items()
             self.scores = {key: state["current_score"] for key, state in states if "current_score" in state}
             if checkpoint["schedule"] != self._schedule():

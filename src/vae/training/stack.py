@@ -79,6 +79,8 @@ def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -
         return f"the posterior {type(model.posterior).__name__} changes in each step"
     if model.classes or model.prior.classes or objective.uses_labels:
         return "labels are used, which a stack's steps are not given"
+    if objective.trains_itself:
+        return f"the objective {type(objective).__name__} takes steps of its own"
     if objective.chunk is not None and objective.chunk < objective.draws:
         return "objective.chunk decodes draws again for the gradients"
     return None

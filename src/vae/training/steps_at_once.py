@@ -67,6 +67,8 @@ class StepsAtOnce(VAEModule):
             loss.backward()  # as manual_backward does at full precision on one device, where alone groups are
             self.on_before_optimizer_step(optimizer)
             optimizer.step()
+            if self.own_step is not None:
+                self.own_step.take(one.key)
             count_steps(self.trainer, optimizer, 1)
             self.log_means_if_due(self.trainer.is_last_batch and i == last)
         if self.trainer.is_last_batch and self.scheduler is not None:
