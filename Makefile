@@ -72,7 +72,7 @@ endef
 constraints: $(READY) ## choose the versions in constraints.txt anew, the newest that go together with the tested torch
 	$(BIN)/python $(PIP) install --quiet uv
 	printf '%s\n' $(TESTED_TORCH) | $(BIN)/python -m uv pip compile --quiet --universal --upgrade \
-	  $(addprefix --extra ,dev joblib ray slurm optuna fid export tensorboard mlflow notebook video) --no-emit-index-url --no-emit-find-links \
+	  $(addprefix --extra ,dev joblib ray slurm optuna fid export networks tensorboard mlflow notebook video) --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
 
 lint: $(READY) ## check style, formatting and types

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shlex
 import sys
@@ -111,6 +112,41 @@ def test_a_network_that_is_told_labels_is_trained_evaluated_and_shown(project: P
     assert len(refused.stderr.splitlines()) == 1
     graph = call_command("vae.export.__main__", *given, "to=onnx", folder=project)
     assert "cannot be of a model that is told labels" in graph.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "choice", "latent_shape"),
+    [
+        ("timm", ["network=timm", "network.encoder.model=test_resnet"], (6,)),
+        (
+            "diffusers",
+            ["network=autoencoder_kl", "network.widths=[8,16]", "posterior=spatial_gaussian", "latent_size=32"],
+            (2, 4, 4),
+        ),
+    ],
+)
+def test_a_librarys_network_is_trained_and_used(
+    library: str, choice: list[str], latent_shape: tuple[int, ...], project: Path
+) -> None:
+    pytest.importorskip(library)
+    run = project / library
+    given = ["--config-dir=conf", "trust=[my_parts]", *choice, "callback=none", *QUICK]
+    search = os.pathsep.join([str(REPOSITORY / "src"), str(project), os.environ.get("PYTHONPATH", "")])
+    command = ["-m", "vae.train", *given, override("hydra.run.dir", run)]
+    done = run_command(*command, folder=project, PYTHONPATH=search)
+    assert done.returncode == 0, done.stderr
+    model, x = load_model(run, trust=["my_parts"]), torch.rand(3, 1, 8, 8)
+    assert model.latent_shape == latent_shape
+    z = model.encode(x).mean
+    if library == "diffusers":
+        maps = model.maps(z)
+        assert maps.shape == (3, *latent_shape)
+        assert torch.equal(model.decode(maps).mean, model.reconstruct(x))
+    for part in (model.model.encoder, model.model.decoder):
+        part.train().requires_grad_(True)
+    terms = model.model.terms(x, model.model.encode(x), model.model.noise(1, 3))
+    terms.elbo.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.model.parameters())
 
 
 FACTOR = {"_target_": "my_parts.factor.FactorVAE", "latent_size": 6, "gamma": 2.0, "lr": 1e-3}
