@@ -89,7 +89,7 @@ class LatentModel(nn.Module):
 
     def decode(self, z: Float[Tensor, "*N D"], label: Labels = None) -> Distribution:
         """p(x|z), or p(x|z, y) with y along the last axis of N; of batch shape N and event shape (C, H, W)."""
-        every = (y.expand(*z.shape[:-2], -1).reshape(-1) for y in _told(self.decoder, label))
+        every = [y.expand(*z.shape[:-2], -1).reshape(-1) for y in _told(self.decoder, label)]
         params = self.decoder(z.reshape(-1, self.latent_size), *every)
         return self.likelihood(params.reshape(*z.shape[:-1], *params.shape[1:]))
 
