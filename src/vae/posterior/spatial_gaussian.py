@@ -56,6 +56,7 @@ class SpatialGaussian(Posterior):
 
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
         """q(z|x), of batch shape (B,) and event shape (D,)."""
+        assert self.grid is not None
         parameters = self.mean_and_log_scale(at_places(features, self.grid))  # (B, h·w, 2c)
         mean, log_scale = (each.flatten(1) for each in parameters.chunk(2, dim=-1))  # (B, D) each
         return Independent(LogScaleNormal(mean, log_scale + self.log_init_sigma), 1, validate_args=False)
