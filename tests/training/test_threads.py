@@ -58,4 +58,4 @@ def test_a_run_says_what_was_chosen_and_where_its_threads_sleep(tmp_path: Path) 
     assert "kl: monte_carlo\n" in (run / ".hydra" / "config.yaml").read_text()
     assert "1 threads" in (run / ".hydra" / "origin.json").read_text()
     said = run_command("-c", "import os, vae.command.command; print(os.environ['OMP_WAIT_POLICY'])")
-    assert said.stdout == "PASSIVE\n"
+    assert said.stdout == "passive\n"

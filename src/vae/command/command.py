@@ -58,7 +58,7 @@ OmegaConf.register_new_resolver("for_data", _for_data, replace=True)
 
 # OpenMP's threads that wait for one another sleep. By default they spin, and where other programs want the cores
 # as well, a step of the digits takes two threads a hundred times as long as one. Read when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # in small letters: a Turkish libgomp knows no other I
 
 # They are, and should be: conf/hydra says what is sensible here, of what a plugin's schema allows.
 warnings.filterwarnings(
