@@ -89,7 +89,7 @@ def run_tests(clone: Path, *tests: str, environment: dict[str, str], **options: 
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=1500,
+        timeout=3600,  # of the longest sample on a busy machine
         check=False,
         **options,
     )
