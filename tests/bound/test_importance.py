@@ -140,7 +140,7 @@ class TwoModes:
     def p_z(self) -> Distribution:
         return Independent(Normal(torch.zeros(1), torch.ones(1)), 1)
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Distribution:
         return Independent(Normal(z.square()[..., None, None], 0.1), 3)
 
     def noise(self, k: int, images: int) -> Tensor:
