@@ -210,6 +210,7 @@ def test_an_objective_with_an_optimiser_of_its_own_makes_the_steps_of_a_plain_lo
     assert math.isfinite(module.latest["val/loss"])
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")  # it is resumed
 def test_a_resumed_run_goes_on_with_the_second_optimiser_to_the_last_bit(
     project: Path, composed: Composed, tmp_path: Path
 ) -> None:
