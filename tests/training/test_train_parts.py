@@ -3,12 +3,15 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
+from torch import Tensor
+from torch.distributions import Distribution
 
 from vae.bound.terms import Terms
 from vae.model import LatentModel
@@ -140,8 +143,17 @@ def test_the_encoder_sees_corrupted_images_and_the_likelihood_scores_clean_ones(
 ) -> None:
     seen, scored = [], []
     encode, terms = LatentModel.encode, LatentModel.terms
-    monkeypatch.setattr(LatentModel, "encode", lambda model, x: seen.append(x) or encode(model, x))
-    monkeypatch.setattr(LatentModel, "terms", lambda model, x, *rest: scored.append(x) or terms(model, x, *rest))
+
+    def noting_what_is_seen(model: LatentModel, x: Tensor, label: Tensor | None = None) -> Distribution:
+        seen.append(x)
+        return encode(model, x, label)
+
+    def noting_what_is_scored(model: LatentModel, x: Tensor, *rest: Any, **more: Any) -> Terms:
+        scored.append(x)
+        return terms(model, x, *rest, **more)
+
+    monkeypatch.setattr(LatentModel, "encode", noting_what_is_seen)
+    monkeypatch.setattr(LatentModel, "terms", noting_what_is_scored)
     fitted(composed, "corruption=mask", "corruption.rate=1", "corruption.fill=0.25", "trainer.max_epochs=1")
     # The callback that counts parameters encodes an image of its own.
     assert len(scored) == sum(bool((x == 0.25).all()) for x in seen)
