@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from vae.command.interruption import Interrupted
 from vae.data import Batch
+from vae.posterior.spatial_gaussian import SpatialGaussian
 from vae.training.build import build_module, build_trainer
 from vae.training.meeting import Meeting
 from vae.training.module import VAEModule
@@ -212,6 +213,13 @@ def test_what_is_not_compiled_in_a_stack_says_why(composed: Composed) -> None:
 def test_only_independent_latents_without_free_bits_are_padded(composed: Composed) -> None:
     plain, bits, full = modules(composed, [[], ["objective.free_bits=0.1"], ["posterior=full_gaussian"]])
     assert [may_be_padded(run.model, run.objective) for run in (plain, bits, full)] == [True, False, False]
+
+
+def test_maps_are_not_padded(composed: Composed) -> None:
+    (run,) = modules(composed, [[]])
+    assert may_be_padded(run.model, run.objective)
+    run.model.posterior = SpatialGaussian(16, 16, (4, 4))
+    assert not may_be_padded(run.model, run.objective)
 
 
 def fitted(composed: Composed, folder: Path, *overrides: str) -> VAEModule:

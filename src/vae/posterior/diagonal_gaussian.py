@@ -33,11 +33,16 @@ class DiagonalGaussian(Posterior):
 
     def forward(self, features: Float[Tensor, "B F"]) -> Independent:
         """Return q(z|x), of batch shape (B,) and event shape (D,)."""
-        mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)  # (B, D) each
+        mean, log_scale = self.linear(features)
         # In a stack whose members start differently it is a tensor.
         if not isinstance(self.log_init_sigma, float) or self.log_init_sigma != 0:
             log_scale = log_scale + self.log_init_sigma
         return Independent(LogScaleNormal(mean, log_scale), 1, validate_args=False)
+
+    def linear(self, features: Float[Tensor, "B ..."]) -> tuple[Float[Tensor, "B ..."], Float[Tensor, "B ..."]]:
+        """Return μ and ln (σ / σ₀)."""
+        mean, log_scale = self.mean_and_log_scale(features).chunk(2, dim=-1)
+        return mean, log_scale
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
         """Draw ε ~ N(0, I)."""

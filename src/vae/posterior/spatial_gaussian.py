@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch import Tensor
 
 from vae.bound.maps import at_places
 from vae.checks import ConfigError, check_int
-from vae.posterior.diagonal_gaussian import LogScaleNormal, log_init_sigma
-from vae.posterior.posterior import Posterior
+from vae.posterior.diagonal_gaussian import DiagonalGaussian
 
 
-class SpatialGaussian(Posterior):
+class SpatialGaussian(DiagonalGaussian):
     """q(z|x) = N(z; μ, diag σ²), where μ and ln (σ / σ₀) at a place are linear in the features at that place.
 
     The linear map is the same at each place, a 1×1 convolution, so that z says of a place what the encoder saw
@@ -33,7 +30,6 @@ class SpatialGaussian(Posterior):
     def __init__(
         self, features: int, latent_size: int, grid: Sequence[int] | None = None, init_sigma: float = 1.0
     ):
-        super().__init__(latent_size)
         if grid is None:
             raise ConfigError(
                 "posterior.grid=null: must be [h,w], the sides of the encoder's maps; network=spatial"
@@ -50,23 +46,11 @@ class SpatialGaussian(Posterior):
                 f"posterior.grid={list(grid)}: the encoder's {features} features are no maps of {height}×{width};"
                 " use network=spatial"
             )
-        self.grid = (height, width)
-        self.log_init_sigma = log_init_sigma(init_sigma)
-        self.mean_and_log_scale = nn.Linear(features // places, 2 * latent_size // places)
+        super().__init__(features // places, latent_size // places, init_sigma)  # of each place
+        self.latent_size, self.grid = latent_size, (height, width)
 
-    def forward(self, features: Float[Tensor, "B F"]) -> Independent:
-        """q(z|x), of batch shape (B,) and event shape (D,)."""
+    def linear(self, features: Float[Tensor, "B F"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        """μ and ln (σ / σ₀)."""
         assert self.grid is not None
-        parameters = self.mean_and_log_scale(at_places(features, self.grid))  # (B, h·w, 2c)
-        mean, log_scale = (each.flatten(1) for each in parameters.chunk(2, dim=-1))  # (B, D) each
-        return Independent(LogScaleNormal(mean, log_scale + self.log_init_sigma), 1, validate_args=False)
-
-    def noise(self, k: int, images: int) -> Float[Tensor, "K B D"]:
-        """ε ~ N(0, I)."""
-        weight = self.mean_and_log_scale.weight
-        return torch.randn(k, images, self.latent_size, dtype=weight.dtype, device=weight.device)
-
-    def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """z = μ + σε."""
-        assert isinstance(q, Independent)
-        return q.base_dist.at(noise)
+        mean, log_scale = super().linear(at_places(features, self.grid))  # (B, h·w, c) each
+        return mean.flatten(1), log_scale.flatten(1)

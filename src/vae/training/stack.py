@@ -90,8 +90,9 @@ def may_be_padded(model: LatentModel, objective: Objective) -> bool:
     """Whether models of other latent sizes may join, with surplus latents of KL 0, z = 0 and no gradient."""
     posterior = model.posterior
     known = isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal)
-    # Else σ of a surplus latent is not 1, and its KL not 0.
-    return known and posterior.log_init_sigma == 0 and not objective.counts_latents
+    # Else σ of a surplus latent is not 1, and its KL not 0; maps have none at the end of z.
+    at_one = known and posterior.log_init_sigma == 0 and posterior.grid is None
+    return at_one and not objective.counts_latents
 
 
 class StackedRuns:
