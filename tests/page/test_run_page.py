@@ -1,7 +1,11 @@
 """run.html: what it says of a run, as data and as a browser shows it."""
 
+import contextlib
 import csv
 import math
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from browser import SIZES, check_looks, look_at, needs_browser
 from vae.checks import ConfigError
+from vae.command.interruption import Interrupted, signals_interrupt
 from vae.page.curves import Curve, read_curves
 from vae.page.page import page
-from vae.page.run_page import pictures, run_data, write_run_page
+from vae.page.run_page import keep_run_page, pictures, run_data, write_run_page
 from vae.page.verdict import bound_sentence, closing_lines, verdict
 from vae.picture.figure import save_figure
 from vae.picture.sheet import Sheet
@@ -168,6 +173,26 @@ def test_the_page_needs_no_other_and_stays_small(run: RunDirectory) -> None:
     assert size < 6e6
     epochs = [frame["epoch"] for frame in pictures(run.images)[0]["frames"]]
     assert epochs[0] == 0
+
+
+@pytest.mark.parametrize("is_signal", [True, False])
+def test_a_page_that_cannot_be_written_ends_no_run_but_a_signal_does(
+    run: RunDirectory, is_signal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow makes an OSError without a number of whatever is raised while it calls back."""
+
+    def write(*args: object) -> None:
+        with contextlib.suppress(Interrupted):
+            if is_signal:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+        raise OSError("broken data stream")
+
+    monkeypatch.setattr("vae.page.run_page.write_run_page", write)
+    with pytest.raises(Interrupted) if is_signal else contextlib.nullcontext(), signals_interrupt():
+        assert not keep_run_page(run, "running", 1)
+    warning = f"warning: {run.path / 'run.html'}: cannot be written (broken data stream)\n"
+    assert capsys.readouterr().err == ("" if is_signal else warning)
 
 
 def test_a_page_is_escaped() -> None:

@@ -102,6 +102,15 @@ def interrupted_in_one_line() -> Iterator[None]:
         raise
 
 
+def obey_signal(error: Exception) -> None:
+    """Raise the signal that a library has made this error of, if it has.
+
+    For those who go on after the error: what is raised while Pillow calls back, say, becomes an OSError.
+    """
+    if _Handler.current is not None and (behind := _Handler.current.behind()) is not None:
+        raise behind from error
+
+
 class _Handler:
     """Raises at a signal; those that follow within a few seconds must not disturb the ending."""
 

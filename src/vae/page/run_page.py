@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vae.command.interruption import obey_signal
 from vae.metric.definition import definition, position
 from vae.page.curves import Curve, read_curves
 from vae.page.page import page, picture
@@ -71,8 +72,10 @@ def keep_run_page(
     try:
         write_run_page(run, state, epoch, reason, seconds_between)
     except OSError as error:
+        obey_signal(error)
         if not quiet:
-            print(f"warning: {run.path / 'run.html'}: cannot be written ({error.strerror})", file=sys.stderr)
+            why = error.strerror or error  # Pillow's, of a damaged picture, have no number
+            print(f"warning: {run.path / 'run.html'}: cannot be written ({why})", file=sys.stderr)
         return False
     return True
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vae.checks import ConfigError
+from vae.command.interruption import obey_signal
 from vae.metric.definition import definition
 from vae.page.curves import read_curves
 from vae.page.page import picture
@@ -55,6 +56,7 @@ def look(directory: SweepDirectory, names: Sequence[str]) -> Seen:
             try:
                 seen.pictures[name] |= {kind: picture(path, side)} if path.exists() else {}
             except (OSError, ValueError, SyntaxError, KeyError) as error:  # what Pillow raises of damaged files
+                obey_signal(error)
                 damage.append(f"{path}: a damaged picture ({' '.join(str(error).split())})")
         if damage:
             seen.damage[name] = "; ".join(damage)
