@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,18 @@ def metrics(sweep: Path, job: str) -> dict[str, float]:
     return json.loads((sweep / job / "evaluation.json").read_text())["metrics"]
 
 
+@contextmanager
+def damaged(job: Path) -> Iterator[Path]:
+    """Inside, the end of a job's best checkpoint is missing."""
+    checkpoint = job / "checkpoints" / "best.ckpt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-60])
+    try:
+        yield checkpoint
+    finally:
+        checkpoint.write_bytes(whole)
+
+
 def test_each_job_is_evaluated_once_and_stands_in_summary_report_and_table(sweep: Path) -> None:
     assert evaluate(sweep) == "Evaluated 2 jobs"
     first = {job: metrics(sweep, job) for job in JOBS}
@@ -78,24 +92,35 @@ def test_other_weights_and_other_draws_are_evaluated_anew(sweep: Path) -> None:
 
 
 @pytest.mark.slow
-def test_joblib_gives_the_numbers_of_one_process(sweep: Path) -> None:
-    if not installed("joblib"):
-        pytest.skip("hydra/launcher=joblib is not installed")
+@pytest.mark.parametrize("launcher", ["joblib", "ray", "submitit_local"])
+def test_every_launcher_gives_the_numbers_of_one_process(launcher: str, sweep: Path) -> None:
+    if not installed(launcher):
+        pytest.skip(f"hydra/launcher={launcher} is not installed")
     evaluate(sweep)
     one = {job: metrics(sweep, job) for job in JOBS}
     for job in JOBS:
         (sweep / job / "evaluation.json").unlink()
-    two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = run_command("-m", "vae.evaluate", f"sweep={sweep}", *CHEAP, *two, folder=sweep.parent)
+    command = ["-m", "vae.evaluate", f"sweep={sweep}", *CHEAP, f"hydra/launcher={launcher}"]
+    done = run_command(*command, folder=sweep.parent, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Evaluated 2 jobs in")
     assert {job: metrics(sweep, job) for job in JOBS} == one
+    with damaged(sweep / JOBS[0]) as checkpoint:
+        done = run_command(*command, "seed=5", folder=sweep.parent, timeout=900)
+    assert done.returncode == 1
+    assert done.stdout.startswith("Evaluated 1 jobs in")
+    assert done.stderr.startswith(f"error: {JOBS[0]}: {checkpoint}: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_launcher_is_that_of_the_sweep_if_it_can_evaluate(sweep: Path, tmp_path: Path) -> None:
     manifest = json.loads((sweep / "sweep.json").read_text())
     for own, taken in {
         "hydra/launcher=joblib hydra.launcher.n_jobs=3": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"],
+        "hydra/launcher=submitit_slurm sweep.members=4 hydra.launcher.cpus_per_task=2": [
+            "hydra/launcher=submitit_slurm",
+            "hydra.launcher.cpus_per_task=2",
+        ],
         "hydra/launcher=stacked hydra.launcher.members=4": [],
         "seed=1": [],
     }.items():
@@ -108,13 +133,8 @@ def test_the_launcher_is_that_of_the_sweep_if_it_can_evaluate(sweep: Path, tmp_p
 
 
 def test_a_job_that_fails_is_named_and_the_others_are_evaluated(sweep: Path) -> None:
-    checkpoint = sweep / JOBS[0] / "checkpoints" / "best.ckpt"
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[:-60])
-    try:
+    with damaged(sweep / JOBS[0]) as checkpoint:
         done = call_command("vae.evaluate", f"sweep={sweep}", *CHEAP, "seed=3", folder=sweep.parent)
-    finally:
-        checkpoint.write_bytes(whole)
     assert done.returncode == 1
     assert done.stdout.startswith("Evaluated 1 jobs in")
     assert done.stderr.startswith(f"error: {JOBS[0]}: {checkpoint}: ")
@@ -134,7 +154,7 @@ def test_a_job_that_fails_is_named_and_the_others_are_evaluated(sweep: Path) -> 
         (["sweep=SWEEP", "trainer.devices=2"], "error: trainer.devices=2: must be 1 with sweep=…"),
         (
             ["sweep=SWEEP", "hydra/launcher=stacked"],
-            "error: hydra/launcher=stacked: must be one of basic, joblib for evaluations",
+            "error: hydra/launcher=stacked: must be one of basic, joblib, ray, submitit_local, submitit_slurm",
         ),
     ],
 )

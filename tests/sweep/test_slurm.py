@@ -90,6 +90,43 @@ def test_an_array_by_the_defaults_on_nodes_without_gpus(
     assert summary_of(tmp_path) == summary_of(basic)
 
 
+def test_the_jobs_of_a_sweep_are_evaluated_as_an_array(slurm: dict[str, str], tmp_path: Path) -> None:
+    path, jobs = tmp_path / "sweep", ["seed=0", "seed=1", "seed=2"]
+    done = run_train("-m", "seed=0,1,2", *SMALL, "trainer.max_epochs=1", f"hydra.sweep.dir={path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["-m", "vae.evaluate", f"sweep={path}", "k=5", "metric=default"]
+    checkpoint = path / "seed=0" / "checkpoints" / "best.ckpt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-60])
+    done = run_command(*command, ON_SLURM, **slurm)
+    assert done.returncode == 1
+    assert done.stdout.startswith("Evaluated 2 jobs in")
+    assert done.stderr.startswith(f"error: seed=0: {checkpoint}: ")
+    assert done.stderr.count("\n") == 1
+    checkpoint.write_bytes(whole)
+    records = {job: (path / job / "job.json").read_bytes() for job in jobs}
+    with subprocess.Popen(
+        [sys.executable, *command, ON_SLURM, "hydra.launcher.cpus_per_task=8"],
+        env=user_environment(**slurm),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # more than there are: it waits until it is cancelled
+        wait_for(lambda: ask(slurm, "squeue", "--noheader"))
+        ask(slurm, "scancel", "--user=root")
+        out, err = process.communicate(timeout=240)
+    assert (process.returncode, err) == (1, "error: seed=0: cancelled in SLURM (scancel)\n"), out + err
+    assert {job: (path / job / "job.json").read_bytes() for job in jobs} == records
+    done = run_command(*command, ON_SLURM, **slurm)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Evaluated 1 jobs in")
+    on_slurm = {job: json.loads((path / job / "evaluation.json").read_text())["metrics"] for job in jobs}
+    for job in jobs:
+        (path / job / "evaluation.json").unlink()
+    assert run_command(*command).returncode == 0
+    assert on_slurm == {job: json.loads((path / job / "evaluation.json").read_text())["metrics"] for job in jobs}
+
+
 @pytest.mark.skipif(why_no_accounting() is not None, reason=str(why_no_accounting()))
 def test_a_slurm_that_keeps_accounts_has_nothing_to_say(tmp_path: Path) -> None:
     path = tmp_path / "sweep"

@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from vae.command.schema import check_composed
 from vae.progress import duration, shown, task
 from vae.run.files import check_folder
 from vae.run.saved_config import check_arguments
-from vae.sweep.devices import check_devices, claim_gpus
+from vae.sweep.devices import claim_gpus
 from vae.sweep.directory import JobDirectory, SweepDirectory
-from vae.sweep.job import give_back_memory, output_to
-from vae.sweep.launcher import ONE_BY_ONE, load_launcher
+from vae.sweep.job import Ends, give_back_memory, output_to
+from vae.sweep.launcher import ONE_BY_ONE, check_launcher, load_launcher
 from vae.sweep.plan import Job
 
-TAKE_EVALUATIONS = ("basic", "joblib")
-"""Launchers that run anything; the others look after training."""
+TAKE_EVALUATIONS = ("basic", "joblib", "ray", "submitit_local", "submitit_slurm")
+"""Launchers that run anything; `stacked` trains."""
 
 
 def sweep_arguments(argv: list[str]) -> list[str]:
@@ -69,9 +69,11 @@ class EvaluatedJob:
 
     def __init__(self, task: TaskFunction):
         self.task = task
+        self.found: EvaluationEnds | None = None
+        """What is known of those that are evaluated now."""
 
-    def __call__(self, config: DictConfig) -> str | None:
-        """Evaluate a job. Return what went wrong, in one line, which unlike an exception reaches any process."""
+    def __call__(self, config: DictConfig) -> None:
+        """Evaluate a job. What goes wrong is a line in its log, which unlike an exception reaches any process."""
         hydra = HydraConfig.get()
         job = JobDirectory(hydra.runtime.output_dir)
         if hydra.runtime.choices.get("hydra/launcher") == "joblib":
@@ -81,10 +83,53 @@ class EvaluatedJob:
                 self.task(config)
             except Exception as error:
                 traceback.print_exception(error)
-                return error_line(error, hydra.overrides.task, "evaluate").removeprefix("error: ")
+                print(error_line(error, hydra.overrides.task, "evaluate"))
             finally:
                 give_back_memory()
-        return None
+
+    def ends(self, jobs: Iterable[JobDirectory]) -> "EvaluationEnds":
+        """How the ends of jobs that are about to begin will show."""
+        assert self.found is not None
+        return self.found
+
+
+class EvaluationEnds(Ends):
+    """Those of evaluations, which leave job.json as it is: it is about the training.
+
+    Args:
+        jobs: before they begin.
+        asked: what is to be measured, see `vae.evaluation.result.asked_for`.
+    """
+
+    def __init__(self, jobs: Iterable[JobDirectory], asked: Mapping[str, Any]):
+        self.asked = asked
+        self._logged = {job.name: job.log.stat().st_size if job.log.exists() else 0 for job in jobs}
+        self._why: dict[str, str] = {}
+
+    def has_come(self, job: JobDirectory) -> bool:
+        return self.is_done(job) or self.error(job) is not None
+
+    def cancel(self, job: JobDirectory, reason: str) -> None:
+        self._why[job.name] = reason
+
+    def explain(self, job: JobDirectory, reason: str) -> None:
+        self._why[job.name] = f"its process died ({reason})"
+
+    def is_done(self, job: JobDirectory) -> bool:
+        """Whether a job has the evaluation that is asked for."""
+        from vae.evaluation.result import is_evaluated  # here, as it needs torch
+
+        return is_evaluated(job.path, self.asked)
+
+    def error(self, job: JobDirectory) -> str | None:
+        """What went wrong; None as long as nothing is known to have."""
+        if not job.log.exists():
+            return None
+        with job.log.open("rb") as log:
+            log.seek(self._logged[job.name])
+            lines = log.read().decode(errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return errors[-1] if errors else self._why.get(job.name)
 
 
 class EvaluationSweep(Sweeper):
@@ -113,12 +158,13 @@ class EvaluationSweep(Sweeper):
             raise ConfigError(
                 f"out={config.out}: must be null with sweep=…, whose summary has what is in the jobs"
             )
-        self.launcher = load_launcher(hydra_context, EvaluatedJob(task_function), config)
+        self.job = EvaluatedJob(task_function)
+        self.launcher = load_launcher(hydra_context, self.job, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Evaluate the jobs, write the sweep's summary and report, and leave with status 1 if one failed."""
         from vae.evaluation.evaluate_run import resolve
-        from vae.evaluation.result import asked_for, is_evaluated
+        from vae.evaluation.result import asked_for
 
         for each in OverridesParser.create().parse_overrides(arguments):
             if each.is_sweep_override():
@@ -127,21 +173,25 @@ class EvaluationSweep(Sweeper):
         jobs = [job for job in self.directory.jobs() if self.directory.job(job.name).state() == "done"]
         if not jobs:
             raise ConfigError(f"sweep={self.directory.path}: no job of it is done")
-        check_devices(self.config)
+        check_launcher(self.launcher, self.config)
         overrides = {job.name: self._overrides(job, arguments) for job in jobs}
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides[jobs[0].name])
         check_composed(config, "evaluate")
         resolve(config)
-        asked, begun = asked_for(config), time.monotonic()
-        left = [job for job in jobs if not is_evaluated(self.directory.path / job.name, asked)]
+        begun = time.monotonic()
+        directories = {job.name: self.directory.job(job.name) for job in jobs}
+        ends = self.job.found = EvaluationEnds(directories.values(), asked_for(config))
+        left = [name for name, job in directories.items() if not ends.is_done(job)]
         try:
-            failed = self._launch([job.name for job in left], overrides)
+            died = self._launch(left, overrides)
         except Interrupted as signal:
             signal.say("the same command evaluates the other jobs")
             raise
-        for job in left:
-            if not is_evaluated(self.directory.path / job.name, asked):
-                failed.setdefault(job.name, "its process died")
+        failed = {
+            name: ends.error(directories[name]) or died.get(name, "its process died")
+            for name in left
+            if not ends.is_done(directories[name])
+        }
         self._close(len(jobs), len(left), failed, time.monotonic() - begun)
 
     def _overrides(self, job: Job, arguments: Sequence[str]) -> list[str]:
@@ -150,27 +200,25 @@ class EvaluationSweep(Sweeper):
         return [*arguments, *(override(key, place) for key, place in places.items())]
 
     def _launch(self, names: Sequence[str], overrides: dict[str, list[str]]) -> dict[str, str]:
-        """Launch jobs; what went wrong in some, by the job's name."""
-        failed: dict[str, str] = {}
+        """Launch jobs; what a launcher says of those among which one has died, by the job's name."""
+        died: dict[str, str] = {}
         size = 1 if self.launcher_name in ONE_BY_ONE else max(1, len(names))
         started = time.time()
 
         def look() -> tuple[float, str, str]:
-            files = [self.directory.path.joinpath(name, "evaluation.json") for name in names]
-            done = sum(file.exists() and file.stat().st_mtime >= started for file in files)
+            folders = [self.directory.path / name for name in names]
+            times = [[file.stat().st_mtime for file in folder.glob("evaluation*.json")] for folder in folders]
+            done = sum(max(each, default=0) >= started for each in times)
             return done / max(1, len(names)), f"evaluating {len(names)} jobs", ""
 
         with shown(), task("evaluating", look=look):
             for first in range(0, len(names), size):
                 group = names[first : first + size]
                 try:
-                    results = self.launcher.launch([overrides[name] for name in group], initial_job_idx=first)
+                    self.launcher.launch([overrides[name] for name in group], initial_job_idx=first)
                 except Exception as error:  # a launcher's, of a worker that died
-                    failed |= dict.fromkeys(group, f"its process died ({type(error).__name__})")
-                    continue
-                lines: list[Any] = [result.return_value for result in results]
-                failed |= {name: line for name, line in zip(group, lines, strict=True) if line is not None}
-        return failed
+                    died |= dict.fromkeys(group, f"its process died ({type(error).__name__})")
+        return died
 
     def _close(self, jobs: int, evaluated: int, failed: dict[str, str], seconds: float) -> None:
         # Here, as they need pandas.

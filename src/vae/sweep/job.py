@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vae.command.distributed import ENDS_WITH, as_further_rank, end_when, rerun_arguments, started
 from vae.command.error_line import error_line
 from vae.sweep.devices import claim_gpus, wanted_processes
-from vae.sweep.directory import JobDirectory, State, SweepDirectory
+from vae.sweep.directory import ENDED, JobDirectory, State, SweepDirectory
 from vae.training.collection import exempt_what_is_alive
 
 Task = Callable[[DictConfig], float | None]
@@ -73,6 +74,10 @@ class RecordedTask:
                 give_back_memory()
         return attempt.result()
 
+    def ends(self, jobs: Iterable[JobDirectory]) -> "Ends":
+        """How the ends of jobs that are about to begin will show."""
+        return TrainingEnds(jobs)
+
     def _train(self, attempt: "Attempt") -> None:
         if wanted_processes(attempt.config) > 1 and not started():
             _train_apart(attempt)
@@ -86,6 +91,45 @@ class RecordedTask:
         attempt.prepare()
         with as_further_rank():
             return self.task(attempt.config)
+
+
+class Ends(ABC):
+    """How the ends of jobs that run elsewhere show in their directories."""
+
+    @abstractmethod
+    def has_come(self, job: JobDirectory) -> bool:
+        """Whether a job has ended, well or not."""
+
+    @abstractmethod
+    def cancel(self, job: JobDirectory, reason: str) -> None:
+        """Record that somebody has ended a job, which is not to be tried again."""
+
+    @abstractmethod
+    def explain(self, job: JobDirectory, reason: str) -> None:
+        """Record why a job is over that has left no result."""
+
+
+class TrainingEnds(Ends):
+    """Those of trainings.
+
+    Args:
+        jobs: before they begin.
+    """
+
+    def __init__(self, jobs: Iterable[JobDirectory]):
+        self._attempts = {job.name: job.record().get("attempts", 0) for job in jobs}
+
+    def has_come(self, job: JobDirectory) -> bool:
+        record = job.record()
+        # One that has failed before is there to be tried again.
+        again = record.get("attempts", 0) > self._attempts[job.name]
+        return record.get("state") == "done" or (record.get("state") in ENDED and again)
+
+    def cancel(self, job: JobDirectory, reason: str) -> None:
+        job.finish("failed", reason)
+
+    def explain(self, job: JobDirectory, reason: str) -> None:
+        job.update(reason=reason)
 
 
 _ends_with: SweepDirectory | None = None

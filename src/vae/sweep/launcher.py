@@ -3,11 +3,12 @@
 import os
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
 from vae.sweep.devices import check_devices, gpu_count, wanted_processes
@@ -70,8 +71,13 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
             raise ConfigError(f"hydra.launcher.ray.remote.{resource}={wanted}: Ray has {has} on this machine")
 
 
+def members_of(config: DictConfig) -> Any:
+    """How many jobs are trained as one, by Ray or SLURM; None for each by itself, as evaluations are."""
+    return OmegaConf.select(config, "sweep.members")
+
+
 def _check_members(config: DictConfig, launcher: str | None) -> None:
-    if (members := config.sweep.members) is None:
+    if (members := members_of(config)) is None:
         return
     if launcher not in STACKS:
         own = "; hydra/launcher=stacked has hydra.launcher.members" if launcher == "stacked" else ""

@@ -9,6 +9,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from vae.sweep.job import RecordedTask
+from vae.sweep.launcher import members_of
 from vae.sweep.stacked import composed_jobs, name_of, save, stacks, train_saved
 
 
@@ -28,14 +29,13 @@ class RayLauncher(Launcher):
         self.ray_cfg, self.plugin = ray, ray_launcher.RayLauncher(ray)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra with the sweep's config and what trains a job."""
-        assert isinstance(task_function, RecordedTask)
-        self.hydra_context, self.config, self.task = hydra_context, config, inspect.unwrap(task_function.task)
+        """Called by Hydra with the sweep's config and what a job is."""
+        self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
         self.plugin.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Run all jobs; their results are in their directories."""
-        if self.config.sweep.members is None:
+        if (members := members_of(self.config)) is None:
             return self.plugin.launch(job_overrides, initial_job_idx)
         import ray
 
@@ -45,7 +45,8 @@ class RayLauncher(Launcher):
         jobs = composed_jobs(self.hydra_context, self.config, job_overrides, initial_job_idx)
         save(jobs)
         train = ray.remote(**given["remote"])(train_saved)
-        parts = stacks(jobs, self.config.sweep.members)
-        task, trust = name_of(self.task), [*self.config.trust]
+        parts = stacks(jobs, members)
+        assert isinstance(self.task_function, RecordedTask)
+        task, trust = name_of(inspect.unwrap(self.task_function.task)), [*self.config.trust]
         runs = [train.remote(task, [str(path) for path, _ in part], trust) for part in parts]
         return [ray.get(run) for run in runs]

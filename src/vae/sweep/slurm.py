@@ -23,8 +23,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError
-from vae.sweep.directory import ENDED, JobDirectory
-from vae.sweep.job import RecordedTask
+from vae.sweep.directory import JobDirectory
+from vae.sweep.job import Ends, RecordedTask
+from vae.sweep.launcher import members_of
 from vae.sweep.stacked import composed_jobs, name_of, save, stacks, train_saved
 
 MOST_CPUS = 8
@@ -110,7 +111,7 @@ class SlurmLauncher(Launcher):
         """What an element of the array runs: it composes its job's config there."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra with the sweep's config and what trains a job."""
+        """Called by Hydra with the sweep's config and what a job is: a training, or an evaluation."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
         self.element.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
@@ -121,9 +122,11 @@ class SlurmLauncher(Launcher):
             ConfigError: SLURM does not take them.
             ChildProcessError: jobs ended without a result, and not because somebody cancelled them.
         """
-        apart = self.config.sweep.members is None
+        apart = members_of(self.config) is None
         element, arguments, groups = (self._jobs if apart else self._stacks)(job_overrides, initial_job_idx)
-        watch = Watch(groups, self._asked_for(), self._folder())
+        task: Any = self.task_function
+        ends = task.ends([job for group in groups for job in group])
+        watch = Watch(groups, ends, self._asked_for(), self._folder())
         watch.wait(self._submit(element, arguments))
         return []
 
@@ -139,7 +142,7 @@ class SlurmLauncher(Launcher):
         """An element for each stack, which finds its jobs' configs saved."""
         jobs = composed_jobs(self.hydra_context, self.config, job_overrides, first)
         save(jobs)
-        groups = [[JobDirectory(path) for path, _ in stack] for stack in stacks(jobs, self.config.sweep.members)]
+        groups = [[JobDirectory(path) for path, _ in stack] for stack in stacks(jobs, members_of(self.config))]
         arguments = [([str(job.path) for job in group],) for group in groups]
         assert isinstance(self.task_function, RecordedTask)
         task = name_of(inspect.unwrap(self.task_function.task))
@@ -216,17 +219,22 @@ class Watch:
 
     Args:
         groups: the directories of those that are one job of SLURM's each, before these are submitted.
+        ends: how their ends show there.
         asked_for: what they ask SLURM for, in words.
         logs: the folder in which each has, under its id, what it printed before its own log was open.
         seconds: between two looks at the queue. After a job's end as long is waited for its files to show.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[JobDirectory]], asked_for: str, logs: Path, seconds: float = 20.0
+        self,
+        groups: Sequence[Sequence[JobDirectory]],
+        ends: Ends,
+        asked_for: str,
+        logs: Path,
+        seconds: float = 20.0,
     ):
-        self.asked_for, self.logs, self.seconds = asked_for, logs, seconds
+        self.ends, self.asked_for, self.logs, self.seconds = ends, asked_for, logs, seconds
         self._groups = list(groups)
-        self._before = {job.name: job.record().get("attempts", 0) for group in groups for job in group}
         self._left = dict[str, list[JobDirectory]]()
         self._said = set[str]()
         self._over = dict[str, str]()
@@ -257,15 +265,9 @@ class Watch:
 
     def _forget_ended(self) -> bool:
         """Whether there is still something to wait for."""
-        left = {name: [job for job in group if not self._has_ended(job)] for name, group in self._left.items()}
+        left = {name: [job for job in group if not self.ends.has_come(job)] for name, group in self._left.items()}
         self._left = {name: group for name, group in left.items() if group}
         return bool(self._left)
-
-    def _has_ended(self, job: JobDirectory) -> bool:
-        record = job.record()
-        # One that has failed before is there to be tried again.
-        again = record.get("attempts", 0) > self._before[job.name]
-        return record.get("state") == "done" or (record.get("state") in ENDED and again)
 
     def _look(self) -> None:
         """Ask SLURM, and let go of what it says is over, once it has said so twice."""
@@ -285,9 +287,9 @@ class Watch:
             for job in self._left.pop(name):
                 if state == "CANCELLED":
                     # By the user: it is not for the sweep to start it again.
-                    job.finish("failed", "cancelled in SLURM (scancel)")
+                    self.ends.cancel(job, "cancelled in SLURM (scancel)")
                 else:
-                    job.update(reason=f"SLURM: {state}")
+                    self.ends.explain(job, f"SLURM: {state}")
         self._say_why({name: queue[name] for name in self._left if name in queue})
 
     def _say_why(self, queue: Mapping[str, tuple[str, str]]) -> None:
