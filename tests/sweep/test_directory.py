@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,29 @@ def test_a_job_goes_through_its_states(tmp_path: Path) -> None:
         (job.path / "metrics.json").write_text("{}")
     # Killed between its numbers and the record of its end.
     assert job.state() == "done"
+
+
+def test_who_waits_for_a_lock_whose_file_is_deleted_gets_a_new_one(tmp_path: Path) -> None:
+    job = JobDirectory(tmp_path / "a=1")
+    began, waited = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        with job.lock():
+            # No third one shares it.
+            assert lock_file(job.path / ".lock", wait=False) is None
+        waited.set()
+
+    waiting = threading.Thread(target=wait)
+    with job.lock():
+        waiting.start()
+        began.wait()
+        time.sleep(0.3)
+        (job.path / "metrics.json").write_text("{}")
+        job.start()
+    waiting.join()
+    assert waited.is_set()
+    assert [path.name for path in job.path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_lock_outlives_neither_its_process_nor_kill_9(tmp_path: Path) -> None:

@@ -49,11 +49,10 @@ class RunDirectory:
     ```
     .hydra/config.yaml   the resolved config
     .hydra/overrides.yaml  what was typed
-    .hydra/origin.json   command, commit, host, device, versions of all packages
+    .hydra/origin.json   command, commit, host, device, versions of all packages, which images make up each split
     .hydra/sources-….patch  what the sources had that was in no commit
-    .hydra/images.json   which images make up each split
     .hydra/changes.json  what was changed when the run was resumed, and at which step
-    checkpoints/         best.ckpt (by val/elbo), last.ckpt, and previous.ckpt, the one before last.ckpt
+    checkpoints/         best.ckpt (by val/elbo), last.ckpt and, until the run is complete, previous.ckpt
     metrics.csv          every logged number
     metrics.json         the final numbers; it is there if and only if the run completed
     images/  wandb/
@@ -70,7 +69,6 @@ class RunDirectory:
             self.config_file = self.path / EXPORTED
         self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
-        self.images_file = self.path / ".hydra" / "images.json"
         self.changes_file = self.path / ".hydra" / "changes.json"
         self.metrics_file = self.path / "metrics.json"
         self.images = self.path / "images"
@@ -172,7 +170,10 @@ class RunDirectory:
         with file:
             sign(file)
             remove_partials(self.path)
-            yield
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete what another run has left here, apart from its config, and nothing that no run writes."""
@@ -214,13 +215,16 @@ class RunDirectory:
             name = f"sources-{hashlib.blake2b(changes.encode(), digest_size=4).hexdigest()}.patch"
             write_atomically(self.origin_file.with_name(name), changes)
             origin = {**origin, "changes": name}
-        before, packages = self.origin(), origin.get("packages")
-        joined = {
-            key: _joined(before.get(key), value)
+        before = _readable(self.origin_file) or {}
+        whole: dict[str, Any] = {
+            key: _joined(_text_or_none(before.get(key)), value)
             for key, value in origin.items()
             if value is None or isinstance(value, str)
         }
-        whole = joined if packages is None else {**joined, "packages": packages}
+        dictionaries = {"images": before.get("images"), "packages": origin.get("packages")}
+        self._write_origin(whole | {key: value for key, value in dictionaries.items() if isinstance(value, dict)})
+
+    def _write_origin(self, whole: Mapping[str, Any]) -> None:
         write_atomically(self.origin_file, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
     def origin(self) -> dict[str, str | None]:
@@ -230,19 +234,22 @@ class RunDirectory:
 
     def packages(self) -> dict[str, str]:
         """The versions of the packages with which this run was trained last; empty where they are not known."""
-        found = (_readable(self.origin_file) or {}).get("packages")
+        return self._of_origin("packages")
+
+    def _of_origin(self, key: str) -> dict[str, str]:
+        found = (_readable(self.origin_file) or {}).get(key)
         return found if isinstance(found, dict) else {}
 
     def keep_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Write down which images this run is trained on or, where it has been resumed, say if they are others."""
-        if self.images_file.exists():
+        if self.image_digests():
             self.compare_images(place, digests)
         else:
-            write_atomically(self.images_file, json.dumps(digests, indent=2) + "\n")
+            self._write_origin({**(_readable(self.origin_file) or {}), "images": dict(digests)})
 
     def image_digests(self) -> dict[str, str]:
-        """The digest of each split's images; empty of a run that is older than they are."""
-        return _readable(self.images_file) or {}
+        """The digest of each split's images; empty where they are not known."""
+        return self._of_origin("images")
 
     def compare_images(self, place: str, digests: Mapping[str, str]) -> None:
         """Say on stderr how far the images are other ones than those that the run was trained on.
@@ -251,10 +258,10 @@ class RunDirectory:
             place: the folder or zip of the images; empty where they are no files of the user's.
             digests: of each split, see `ImageDataModule.note`.
         """
-        before = _readable(self.images_file)
-        if before is None and not place:
+        before = self.image_digests()
+        if not before and not place:
             return
-        if before is None:
+        if not before:
             said = f"{place}: nothing says which images the run {self.path.name} was trained on;"
             print(f"{said} splits that were drawn and not given are others now", file=sys.stderr, flush=True)
             return
@@ -309,6 +316,10 @@ def _defaults() -> DictConfig:
     assert isinstance(own, DictConfig)
     plain = [str(key) for key in own if not OmegaConf.is_interpolation(own, str(key))]
     return OmegaConf.create({key: own[key] for key in plain if key not in ("defaults", "hydra", "paths")})
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _joined(before: str | None, now: str | None) -> str | None:

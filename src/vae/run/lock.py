@@ -34,23 +34,33 @@ def lock_file(path: Path, wait: bool = True) -> IO[str] | None:
     Raises:
         LocklessError: the file system has none.
     """
-    file = path.open("a+", encoding="utf-8")
-    try:
-        if _taken(file, path):
-            return file
-        if not wait:
+    deadline, told = time.monotonic() + PATIENCE, False
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            if _taken(file, path):
+                if _has_its_name(file, path):
+                    return file
+            elif not wait:
+                file.close()
+                return None
+            else:
+                if time.monotonic() > deadline and not told:
+                    told = True
+                    print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
+                time.sleep(0.1)
+        except BaseException:
             file.close()
-            return None
-        deadline, told = time.monotonic() + PATIENCE, False
-        while not _taken(file, path):
-            if time.monotonic() > deadline and not told:
-                told = True
-                print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
-            time.sleep(0.1)
-    except BaseException:
+            raise
         file.close()
-        raise
-    return file
+
+
+def _has_its_name(file: IO[str], path: Path) -> bool:
+    """Whether the file has not been deleted, by who held its lock, since it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _taken(file: IO[str], path: Path) -> bool:
@@ -72,7 +82,10 @@ def sign(file: IO[str]) -> None:
 
 def holder(path: Path) -> str:
     """Who holds a lock, as far as its file says."""
-    return path.read_text(encoding="utf-8", errors="replace").strip() or "an unknown process"
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "an unknown process"
+    except FileNotFoundError:  # it has just let go of it
+        return "an unknown process"
 
 
 def is_locked(path: Path) -> bool:

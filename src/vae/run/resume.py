@@ -247,6 +247,13 @@ def rewind(folder: Path) -> Path | None:
     return None
 
 
+def forget_predecessor(folder: Path) -> None:
+    """Delete previous.ckpt of a complete run, unless more epochs would go on from it: see `rewind`."""
+    last, before = folder / "last.ckpt", folder / "previous.ckpt"
+    if before.is_file() and last.is_file() and progress(last).is_whole:
+        before.unlink()
+
+
 class Continuation:
     """What a run's folder holds of an earlier training, and how a config goes on with it.
 

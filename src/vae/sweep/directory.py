@@ -140,6 +140,9 @@ class JobDirectory:
         assert file is not None
         with file:
             yield file.fileno()
+            if self.state() == "done":
+                # While it is held: who waits for it finds the job done. A sweep has thousands of them.
+                (self.path / LOCK).unlink(missing_ok=True)
 
 
 class SweepDirectory:
