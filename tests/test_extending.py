@@ -5,7 +5,10 @@ import math
 import os
 import re
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -18,13 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.distributions import kl_divergence
 
-from commands import REPOSITORY, TWO_RANKS, Ended, call_command, run_command, weights_of
+from commands import REPOSITORY, TWO_RANKS, Ended, call_command, run_command, user_environment, weights_of
+from sweep.small_sweep import installed
 from vae import load_model
 from vae.checks import ConfigError
 from vae.command.override import override
 from vae.new.__main__ import create
 from vae.random import draw_key, set_draws
 from vae.run.directory import RunDirectory
+from vae.sweep.directory import SweepDirectory
 from vae.training.build import build_module, build_trainer
 from vae.training.module import VAEModule
 
@@ -322,6 +327,46 @@ def test_the_template_is_a_project_that_passes_its_own_test_and_trains(tmp_path:
         assert load_model(project / "run", trust=["her_idea"]).latent_size == 8
     finally:
         sys.path.remove(str(project))
+
+
+@pytest.mark.slow
+def test_from_the_template_to_a_table_as_the_page_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a sweep that is interrupted before it is moved."""
+    if not installed("joblib"):
+        pytest.skip("hydra/launcher=joblib is not installed")
+    project = create("my_project", tmp_path)
+    # In place of an installation of the package.
+    search = {"PYTHONPATH": f"{REPOSITORY / 'src'}:{project}", "VAE_TRUST": "my_project"}
+    block = re.search(r"^```\n(vae-train -m .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    sweep, move, *later = [shlex.split(line) for line in block[1].splitlines()]
+    quick = ["trainer.max_epochs=4", "network.hidden_sizes=[16]", "logger=csv", "callback=none"]
+    with subprocess.Popen(
+        [sys.executable, "-m", sweep[0].replace("-", "."), *sweep[1:], *quick, "hydra.launcher.n_jobs=1"],
+        cwd=project,
+        env=user_environment(**search),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(project.glob("runs/sweep/*/metrics.json")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, ""), out + err
+    assert move == ["mv", "runs/sweep", "runs/moved"]
+    (project / move[1]).rename(project / move[2])
+    for program, *arguments in later:
+        done = run_command("-m", program.replace("-", "."), *arguments, folder=project, **search)
+        assert (done.returncode, done.stderr) == (0, ""), (program, done.stdout + done.stderr)
+    moved = SweepDirectory(project / move[2])
+    assert [*moved.states(moved.jobs()).values()] == 4 * ["done"]
+    table = (project / "table.tex").read_text()
+    assert table.count(r"\\") >= 3
+    assert "evaluation/nll" in table
+    monkeypatch.syspath_prepend(str(project))
+    (exported,) = project.glob("runs/moved/*/export/hub")
+    assert load_model(exported, trust=["my_project"]).sample(2).shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
