@@ -132,7 +132,7 @@ def train_quickly(run: Path, *arguments: str) -> Path:
     done = run_train(
         "trainer.max_epochs=1",
         "trainer.accelerator=cpu",
-        "network.hidden_sizes=[32]",
+        *([] if "network=conv" in arguments else ["network.hidden_sizes=[32]"]),
         "latent_size=3",
         "logger=csv",
         "callback=none",

@@ -123,11 +123,11 @@ class EvaluationEnds(Ends):
 
     def error(self, job: JobDirectory) -> str | None:
         """What went wrong; None as long as nothing is known to have."""
-        if not job.log.exists():
-            return None
-        with job.log.open("rb") as log:
-            log.seek(self._logged[job.name])
-            lines = log.read().decode(errors="replace").splitlines()
+        lines: list[str] = []
+        if job.log.exists():
+            with job.log.open("rb") as log:
+                log.seek(self._logged[job.name])
+                lines = log.read().decode(errors="replace").splitlines()
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         return errors[-1] if errors else self._why.get(job.name)
 
