@@ -68,9 +68,19 @@ class MLflowRun(MLFlowLogger, RunLogger):
 
     def _found(self) -> str | None:
         """The run that has the id, running again; None if there is none."""
+        from mlflow.exceptions import MlflowException
+
         client = self._mlflow_client
         there = client.get_experiment_by_name(self._experiment_name)
-        runs = client.search_runs([there.experiment_id], f"tags.`{ID}` = '{self.id}'") if there else []
+        if there is None:
+            # Lightning would warn that it makes one.
+            try:
+                client.create_experiment(self._experiment_name)
+            except MlflowException:
+                if client.get_experiment_by_name(self._experiment_name) is None:
+                    raise  # and another job has not made it meanwhile
+            return None
+        runs = client.search_runs([there.experiment_id], f"tags.`{ID}` = '{self.id}'")
         for run in runs[:1]:
             client.update_run(run.info.run_id, status="RUNNING")
             return run.info.run_id
