@@ -16,7 +16,7 @@ from vae.objective.iwae import IWAE
 from vae.objective.objective import Objective
 from vae.objective.reconstruction import Reconstruction
 from vae.paths import CONF
-from vae.training.build import build_module, build_trainer, explained
+from vae.training.build import _check_size, build_model, build_module, build_trainer, explained
 from vae.training.combination import check_combination
 from vae.training.execution import set_network_type
 
@@ -296,3 +296,35 @@ def test_a_librarys_error_is_explained_by_the_keys_that_it_is_about(composed: Ca
     )
     other = RuntimeError("something else")
     assert explained(config, trainer, other) is other
+
+
+# The other components are those of an experiment.
+OPTIONS = [
+    *(f"experiment={name}" for name in names("experiment")),
+    *(f"network={name}" for name in names("network") if name != "spatial"),
+    *(f"posterior={name}" for name in names("posterior") if name not in (*CODED, "flow", "spatial_gaussian")),
+    *(f"prior={name}" for name in names("prior") if name not in (*OVER_CODES, "flow")),
+    *(f"likelihood={name}" for name in names("likelihood")),
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_size_of_every_model_is_found_without_making_it(
+    option: str, composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tensors on the device `meta`, which have no values: what asks for one raises."""
+    asked: list[int] = []
+    monkeypatch.setattr("vae.training.build.ORDINARY", 0)
+    monkeypatch.setattr("vae.training.build.check_memory", lambda what, size: asked.append(size))
+    config, shape = composed(option), (1, 28, 28) if option.startswith("experiment") else (1, 8, 8)
+    _check_size(config, shape)
+    assert asked == [16 * sum(p.numel() for p in build_model(config, shape).parameters())]
+
+
+@pytest.mark.parametrize("option", ["posterior=flow", "prior=flow"])
+def test_a_model_whose_size_is_not_found_is_made_all_the_same(
+    option: str, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(option, f"{option.partition('=')[0]}.hidden_sizes=[2049]", "latent_size=2")
+    _check_size(config, (1, 8, 8))
+    assert build_model(config, (1, 8, 8)).latent_size == 2
