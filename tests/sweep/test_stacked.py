@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from commands import run_train
 from sweep.small_sweep import same, summary_of
+from vae.run.directory import RunDirectory
 from vae.sweep.stacked import shared_out, stack_key, stacks
 from vae.trained.load import load_model
 
@@ -31,7 +32,10 @@ def test_the_summary_is_that_of_basic_and_models_load(processes: int, tmp_path: 
         folder = tmp_path / "stacked" / job.parent.name
         record = json.loads((folder / "job.json").read_text())
         assert (record["state"], record["attempts"]) == ("done", 1)
-        assert {path.name for path in folder.iterdir()} == {path.name for path in job.parent.iterdir()}
+        for place in (".", ".hydra", "checkpoints"):
+            names = {path.name for path in (job.parent / place).iterdir()}
+            assert {path.name for path in (folder / place).iterdir()} == names
+        assert RunDirectory(folder).arguments() == RunDirectory(job.parent).arguments()
         # As many files and folders as docs/sweeps.md says, and what no commit has of the sources.
         left = [folder, *(path for path in folder.rglob("*") if path.suffix != ".patch")]
         assert len(left) == 13, sorted(left)

@@ -38,6 +38,9 @@ LARGE = 16
 In many dimensions nearly all of N(0, I) lies where hardly an image was encoded, so that samples from it are worse
 than the model is (Ghosh et al. 2020, section 4; Dai & Wipf 2019).
 """
+LARGEST = 512
+"""Latents up to which they are: with the cube of their number grows the time for full covariances, minutes at some
+thousands."""
 
 
 class Pictures(Callback):
@@ -139,7 +142,8 @@ class Pictures(Callback):
         seen = seen_by_encoder(corruption, x, self.seed)
         q = model.encode(x if seen is None else seen)
         sheets = {"traversal": traversal_sheet(model, q.mean[0], mean_rates(model, q).cpu())}
-        if model.latent_size < LARGE and getattr(model.posterior, "has_density", True):
+        is_needed = model.latent_size >= LARGE or not getattr(model.posterior, "has_density", True)
+        if not is_needed or model.latent_size > LARGEST:
             return sheets
         images = data.images("train", 5000)[0]
         density = fit_density(model, images, min(10, len(images)), seed=self.seed)

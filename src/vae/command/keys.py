@@ -451,7 +451,7 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
         "name": WORDS,
         "save_dir": PLACE,
         "mode": one_of("offline", "online", "disabled", "shared"),
-        "id": ID,
+        "id": NULL | ID,
         "resume": NULL | TRUE_OR_FALSE | one_of("allow", "must", "never", "auto"),
         "settings": NULL
         | Component("logger", target="wandb.sdk.wandb_settings.Settings", what="group of settings"),

@@ -23,7 +23,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.checks import ConfigError, check_int
-from vae.run.trust import trusting
+from vae.command.override import folder_arguments
+from vae.run.trust import trusting, typed_folders
 from vae.sweep.devices import cpu_count, gpu_count
 from vae.sweep.job import Attempt, RecordedTask, Task, give_back_memory, output_to
 
@@ -125,7 +126,7 @@ class StackedLauncher(Launcher):
 def composed_jobs(
     context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> Jobs:
-    """The directory of each job, which is made, and its config, resolved.
+    """The directory of each job, which is made and told what was typed for it, and its config, resolved.
 
     Args:
         context: Hydra's.
@@ -139,11 +140,14 @@ def composed_jobs(
 def _composed(
     context: HydraContext, sweep: DictConfig, overrides: Sequence[str], number: int
 ) -> tuple[Path, DictConfig]:
+    from vae.run.directory import RunDirectory  # here, as it needs torch, and Hydra imports this at every start
+
     config = context.config_loader.load_sweep_config(sweep, list(overrides))
     with open_dict(config):
         config.hydra.job.id, config.hydra.job.num = str(number), number
     path = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
     path.mkdir(parents=True, exist_ok=True)
+    RunDirectory(path).write_arguments([*folder_arguments(typed_folders()), *config.hydra.overrides.task])
     with open_dict(config):
         config.hydra.runtime.output_dir = str(path)
     before = HydraConfig.instance().cfg

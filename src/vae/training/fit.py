@@ -1,6 +1,7 @@
 """One training, from the config to the final numbers."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -107,8 +108,11 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
 def note_command(run: RunDirectory, config: DictConfig) -> None:
     """Save the config, and what was typed for it."""
     run.write_config(config)
-    if HydraConfig.initialized() and HydraConfig.get().job.config_name != SAVED:
-        remember_folders(folders := typed_folders())
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name == SAVED:
+        return
+    remember_folders(folders := typed_folders())
+    # Of a job that is trained with others, Hydra knows what was typed for them all.
+    if Path(HydraConfig.get().runtime.output_dir) == run.path.absolute():
         run.write_arguments([*folder_arguments(folders), *HydraConfig.get().overrides.task])
 
 
