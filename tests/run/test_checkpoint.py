@@ -18,6 +18,7 @@ from vae.run.checkpoint import (
     newest_undamaged,
     read_checkpoint,
 )
+from vae.run.resume import forget_predecessor
 
 CONTENT = {"state_dict": {"w": torch.arange(500.0)}, "global_step": 3}
 
@@ -84,6 +85,23 @@ def test_a_damaged_last_is_named_and_the_one_before_used(
     write(last, 3)
     assert names(tmp_path) == {"last.ckpt", "previous.ckpt", "last.ckpt.damaged"}
     assert (step_of(last), step_of(tmp_path / "previous.ckpt")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("is_whole", "damage", "is_kept"), [(True, None, False), (False, None, True), (True, flip, True)]
+)
+def test_a_complete_run_keeps_the_one_before_only_where_it_may_be_needed(
+    is_whole: bool, damage: Callable[[Path], None] | None, is_kept: bool, tmp_path: Path
+) -> None:
+    progress = {"epoch_progress": {"current": {"processed": 2}}}
+    rest = {"loops": {"fit_loop": progress}, "callbacks": {}, "is_whole_epoch": is_whole}
+    last = tmp_path / "last.ckpt"
+    for step in (1, 2):
+        SealedCheckpoints().save_checkpoint(CONTENT | rest | {"global_step": step}, last)
+    if damage:
+        damage(last)
+    forget_predecessor(tmp_path)
+    assert names(tmp_path) == {"last.ckpt"} | ({"previous.ckpt"} if is_kept else set())
 
 
 def test_where_all_are_damaged_it_says_so(tmp_path: Path) -> None:

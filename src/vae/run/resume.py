@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, written
 from vae.internals import epochs_in_checkpoint, seconds_in_checkpoint
-from vae.run.checkpoint import newest_undamaged, read_checkpoint
+from vae.run.checkpoint import DamagedCheckpointError, newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
 
 WEIGHTS = "the weights in its checkpoint are those of this model"
@@ -250,8 +250,11 @@ def rewind(folder: Path) -> Path | None:
 def forget_predecessor(folder: Path) -> None:
     """Delete previous.ckpt of a complete run, unless more epochs would go on from it: see `rewind`."""
     last, before = folder / "last.ckpt", folder / "previous.ckpt"
-    if before.is_file() and last.is_file() and progress(last).is_whole:
-        before.unlink()
+    try:
+        if before.is_file() and last.is_file() and progress(last).is_whole:
+            before.unlink()
+    except DamagedCheckpointError:  # which who resumes the run is told
+        return
 
 
 class Continuation:
