@@ -69,6 +69,7 @@ def test_an_unknown_key_is_answered_with_what_was_meant(arguments: list[str], ex
     ("typed", "expected"),
     [
         ("data=MNIST", "; did you mean mnist?"),
+        ("=3", "=3: names no key; an override is key=value"),
         ("--latent_size 2", "unrecognized arguments: --latent_size; keys have no dashes: latent_size=2"),
         ("--lr=1", "unrecognized arguments: --lr=1; keys have no dashes: optimizer.lr=1"),
         ("--qqq", "unrecognized arguments: --qqq (--help lists what there is)"),

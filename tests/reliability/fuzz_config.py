@@ -206,6 +206,7 @@ ALLOWED = (
         "--help lists",
     ),
     *("is refused: the classes that", "trust=[", "would take", "must have", "is the same job", "choose another"),
+    *("; unpack ", "; pip install"),
 )
 """Words by which a line says what may stand there."""
 

@@ -130,7 +130,8 @@ def test_what_cannot_be_is_one_line(arguments: list[str], line: str, vq: Path, t
 
 def test_a_run_that_is_not_there_or_not_finished_is_one_line(vq: Path, tmp_path: Path) -> None:
     done = fit(tmp_path / "nothing", tmp_path / "run")
-    assert done.stderr.endswith("not a run directory (it has no .hydra/config.yaml)\n")
+    nothing = f"fit_prior_to={tmp_path / 'nothing'}"
+    assert done.stderr.startswith(f"error: {nothing}: must be the directory of a finished run (")
     begun = tmp_path / "begun"
     (begun / ".hydra").mkdir(parents=True)
     (begun / ".hydra" / "config.yaml").write_text((vq / ".hydra" / "config.yaml").read_text())

@@ -43,6 +43,8 @@ def _error_line(error: BaseException, arguments: Sequence[str], config_name: str
     if "Config group override must be a string or a list" in str(root):
         for argument in arguments:
             group = argument.lstrip("+~").partition("=")[0]
+            if not group:
+                return f"error: {argument}: names no key; an override is key=value"
             if _options(group) and not re.search(r"=[\[A-Za-z_]", argument):
                 return f"error: {argument}: must be one of {', '.join(_options(group))}"
     if isinstance(root, OSError) and (place := _place(root, arguments)):

@@ -51,7 +51,10 @@ def fitted_run(path: str) -> "RunDirectory":
     from vae.run.directory import RunDirectory  # not above: it needs torch, for which --help need not wait
 
     run = RunDirectory(path.strip("'\""))
-    run.config()
+    try:
+        run.config()
+    except ConfigError as error:
+        raise ConfigError(f"{KEY}={run.path}: must be the directory of a finished run ({error})") from error
     if not run.is_complete():
         raise ConfigError(f"{KEY}={run.path}: this run is not finished; resume={run.path} goes on with it")
     return run
