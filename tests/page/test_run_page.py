@@ -195,6 +195,32 @@ def test_a_page_that_cannot_be_written_ends_no_run_but_a_signal_does(
     assert capsys.readouterr().err == ("" if is_signal else warning)
 
 
+def test_a_page_that_cannot_be_written_of_an_interrupted_run_is_a_warning(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vae.page.run_page.write_run_page", write)
+
+    def interrupted() -> None:
+        with signals_interrupt():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except Interrupted as known:
+                known.is_known = True  # as RunPage.on_exception says
+                assert not keep_run_page(run, "interrupted", 1)
+                print("and went on")
+                raise
+
+    with pytest.raises(Interrupted):
+        interrupted()
+    printed = capsys.readouterr()
+    assert printed.out == "and went on\n"
+    assert printed.err.endswith("run.html: cannot be written (No space left on device)\n")
+
+
 def test_a_page_is_escaped() -> None:
     html = page(EVIL, "run", {"text": EVIL, "number": math.nan})
     assert html.count("</script>") == 3

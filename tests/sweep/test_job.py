@@ -1,6 +1,7 @@
 """What one attempt at a job keeps and leaves, alone and beside another in the same process."""
 
 import json
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from vae.command.interruption import Interrupted
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.job import Attempt, JobError, TrialPruned
 from vae.sweep.plan import make_job
@@ -49,6 +51,12 @@ def test_jobs_that_are_trained_together_keep_apart(attempts: list[Attempt]) -> N
     assert second.result() == -3.0
     with pytest.raises(JobError, match="latent_size=2: FloatingPointError: diverged"):
         first.result()
+
+
+def test_a_signal_of_which_a_library_made_an_error_leaves_a_job_interrupted(attempts: list[Attempt]) -> None:
+    with pytest.raises(Interrupted), attempts[0]:
+        raise Interrupted(signal.SIGTERM) from OSError("broken data stream")
+    assert attempts[0].job.state() == "interrupted"
 
 
 def test_an_error_of_all_is_recorded_for_each(attempts: list[Attempt]) -> None:

@@ -69,7 +69,7 @@ def wait_for(found: Callable[[], object]) -> None:
 
 def elements(sweep: Path) -> list[str]:
     """SLURM's ids of a sweep's jobs."""
-    return sorted(path.name for path in (sweep / ".submitit").glob("[0-9]*_*"))
+    return sorted(path.name for path in sweep.glob(".submitit/*/[0-9]*_*"))
 
 
 def attempts(sweep: Path, job: str) -> int:
@@ -83,7 +83,7 @@ def test_an_array_by_the_defaults_on_nodes_without_gpus(
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "warn" not in done.stdout.lower()
-    (script,) = tmp_path.glob(".submitit/*/*.sh")
+    (script,) = tmp_path.glob(".submitit/*/*/*.sh")
     for line in ("array=0-1%2", "cpus-per-task=2", "nodes=1", "ntasks-per-node=1", "time=1440"):
         assert f"#SBATCH --{line}\n" in script.read_text()
     assert "gpu" not in script.read_text()

@@ -47,9 +47,9 @@ class Pictures(Callback):
     """Reconstructions, samples from the prior, interpolations and, for D = 2, the manifold and the latents.
 
     Of a model whose networks are told labels only the first two, the samples of each class in turn.
-    Of a model with codes, those too, see `code_sheets`. Of any other at the end also a traversal, and of many
-    latents, or of an autoencoder, samples from a density that is fitted to the codes. The final ones, of the best
-    checkpoint on test images, are PNGs in `folder`; those on the way, on validation images, in
+    Of a model with codes, those too, see `code_sheets`. Of any other at the end also a traversal, and of 16 to 512
+    latents, or of an autoencoder of at most 512, samples from a density that is fitted to the codes. The final
+    ones, of the best checkpoint on test images, are PNGs in `folder`; those on the way, on validation images, in
     `folder/epoch_<n>`, where epoch 0 is before training. All also go to the loggers. Images and noise are the same
     each time, so that pictures may be compared over epochs and runs.
 

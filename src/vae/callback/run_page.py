@@ -7,6 +7,7 @@ import webbrowser
 from lightning import Callback, LightningModule, Trainer
 
 from vae.checks import check_bool, check_int
+from vae.command.interruption import Interrupted
 from vae.page.run_page import keep_run_page
 from vae.run.directory import RunDirectory
 
@@ -53,6 +54,8 @@ class RunPage(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero and self._tried:
+            if isinstance(exception, Interrupted):
+                exception.is_known = True
             failed = isinstance(exception, Exception)
             reason = " ".join(str(exception).split()) or type(exception).__name__
             self._write(trainer, "failed" if failed else "interrupted", trainer.current_epoch, reason)

@@ -34,6 +34,8 @@ class Interrupted(SystemExit):
         super().__init__(self.status)
         self.name = signal.Signals(signum).name
         self.obeyed = False
+        self.is_known = False
+        """Whether what it is raised through has been told of it, and may go on."""
         self._said = False
         self._swallowed = swallowed
 
@@ -107,7 +109,8 @@ def obey_signal(error: Exception) -> None:
 
     For those who go on after the error: what is raised while Pillow calls back, say, becomes an OSError.
     """
-    if _Handler.current is not None and (behind := _Handler.current.behind()) is not None:
+    behind = None if _Handler.current is None else _Handler.current.behind()
+    if behind is not None and not behind.is_known:
         raise behind from error
 
 

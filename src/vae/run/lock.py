@@ -59,7 +59,7 @@ def _has_its_name(file: IO[str], path: Path) -> bool:
     """Whether the file has not been deleted, by who held its lock, since it was opened."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
+    except OSError:  # there is none any more; of NFS, ESTALE
         return False
 
 

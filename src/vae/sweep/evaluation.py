@@ -3,7 +3,7 @@
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from vae.run.saved_config import check_arguments
 from vae.sweep.devices import claim_gpus
 from vae.sweep.directory import JobDirectory, SweepDirectory
 from vae.sweep.job import Ends, give_back_memory, output_to
-from vae.sweep.launcher import ONE_BY_ONE, check_launcher, load_launcher
+from vae.sweep.launcher import ONE_BY_ONE, OUTLIVES_THE_SWEEP, check_launcher, is_there, load_launcher
 from vae.sweep.plan import Job
 
-TAKE_EVALUATIONS = ("basic", "joblib", "ray", "submitit_local", "submitit_slurm")
-"""Launchers that run anything; `stacked` trains."""
+TAKE_EVALUATIONS = ("basic", "joblib", "ray", "submitit_slurm")
+"""Launchers that run anything; `stacked` trains, and `submitit_local` starts all jobs at once."""
 
 
 def sweep_arguments(argv: list[str]) -> list[str]:
@@ -55,9 +55,13 @@ def _own_launcher(directory: SweepDirectory, others: Sequence[str]) -> list[str]
     """The arguments by which the sweep has chosen its launcher; none where that one cannot evaluate."""
     arguments = directory.manifest().get("arguments") or []
     own = [argument for argument in arguments if argument.startswith(("hydra/launcher=", "hydra.launcher."))]
-    if not {f"hydra/launcher={name}" for name in TAKE_EVALUATIONS} & {*own}:
+    names = {argument.removeprefix("hydra/launcher=") for argument in own}
+    if not any(name in names and is_there(name) for name in TAKE_EVALUATIONS):
         return []
-    return check_arguments(own, directory.manifest_file, keys_of(others))
+    try:
+        return check_arguments(own, directory.manifest_file, keys_of(others))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; type your own, or hydra/launcher=basic") from error
 
 
 class EvaluatedJob:
@@ -69,16 +73,28 @@ class EvaluatedJob:
 
     def __init__(self, task: TaskFunction):
         self.task = task
+        self.asked: Mapping[str, Any] = {}
+        """What is to be measured, see `vae.evaluation.result.asked_for`."""
         self.found: EvaluationEnds | None = None
-        """What is known of those that are evaluated now."""
+        """What is known of those that are evaluated now, in the command's own process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"found": None}
 
     def __call__(self, config: DictConfig) -> None:
-        """Evaluate a job. What goes wrong is a line in its log, which unlike an exception reaches any process."""
+        """Evaluate a job, unless another process has done so meanwhile.
+
+        What goes wrong is a line in its log, which unlike an exception reaches any process.
+        """
+        from vae.evaluation.result import is_evaluated  # here, as it needs torch
+
         hydra = HydraConfig.get()
         job = JobDirectory(hydra.runtime.output_dir)
         if hydra.runtime.choices.get("hydra/launcher") == "joblib":
             claim_gpus(config, job.path.parent)
-        with output_to(job.log):
+        with job.lock(), output_to(job.log):
+            if is_evaluated(job.path, self.asked):
+                return
             try:
                 self.task(config)
             except Exception as error:
@@ -180,30 +196,47 @@ class EvaluationSweep(Sweeper):
         resolve(config)
         begun = time.monotonic()
         directories = {job.name: self.directory.job(job.name) for job in jobs}
-        ends = self.job.found = EvaluationEnds(directories.values(), asked_for(config))
+        self.job.asked = asked_for(config)
+        ends = self.job.found = EvaluationEnds(directories.values(), self.job.asked)
         left = [name for name, job in directories.items() if not ends.is_done(job)]
         try:
-            died = self._launch(left, overrides)
+            died = self._launch_all(left, overrides, lambda name: ends.has_come(directories[name]))
         except Interrupted as signal:
-            signal.say("the same command evaluates the other jobs")
+            others = "; SLURM's go on" if self.launcher_name in OUTLIVES_THE_SWEEP else ""
+            signal.say(f"the same command evaluates the other jobs{others}")
             raise
         failed = {
-            name: ends.error(directories[name]) or died.get(name, "its process died")
+            name: ends.error(directories[name]) or died.get(name, "it was evaluated, but not as is asked for here")
             for name in left
             if not ends.is_done(directories[name])
         }
         self._close(len(jobs), len(left), failed, time.monotonic() - begun)
+
+    def _launch_all(
+        self, names: Sequence[str], overrides: dict[str, list[str]], has_come: Callable[[str], bool]
+    ) -> dict[str, str]:
+        """Launch jobs until each has ended; of those whose process has died, why.
+
+        One process that dies may take others with it: what is left is launched again as long as more of it ends,
+        and then one by one.
+        """
+        left, error = list(names), self._launch(names, overrides)
+        while error is not None:
+            before, left = left, [name for name in left if not has_come(name)]
+            if len(left) == len(before):
+                break
+            error = self._launch(left, overrides)
+        died = {name: self._launch([name], overrides) for name in left if not has_come(name)} if error else {}
+        return {name: f"its process died ({why})" for name, why in died.items() if why is not None}
 
     def _overrides(self, job: Job, arguments: Sequence[str]) -> list[str]:
         folder = self.directory.path
         places = {"run": folder / job.name, "hydra.sweep.dir": folder, "hydra.sweep.subdir": job.name}
         return [*arguments, *(override(key, place) for key, place in places.items())]
 
-    def _launch(self, names: Sequence[str], overrides: dict[str, list[str]]) -> dict[str, str]:
-        """Launch jobs; what a launcher says of those among which one has died, by the job's name."""
-        died: dict[str, str] = {}
-        size = 1 if self.launcher_name in ONE_BY_ONE else max(1, len(names))
-        started = time.time()
+    def _launch(self, names: Sequence[str], overrides: dict[str, list[str]]) -> str | None:
+        """Launch jobs; what the launcher says if one of their processes has died."""
+        size, started, error = 1 if self.launcher_name in ONE_BY_ONE else max(1, len(names)), time.time(), None
 
         def look() -> tuple[float, str, str]:
             folders = [self.directory.path / name for name in names]
@@ -213,12 +246,14 @@ class EvaluationSweep(Sweeper):
 
         with shown(), task("evaluating", look=look):
             for first in range(0, len(names), size):
-                group = names[first : first + size]
+                group = [overrides[name] for name in names[first : first + size]]
                 try:
-                    self.launcher.launch([overrides[name] for name in group], initial_job_idx=first)
-                except Exception as error:  # a launcher's, of a worker that died
-                    died |= dict.fromkeys(group, f"its process died ({type(error).__name__})")
-        return died
+                    self.launcher.launch(group, initial_job_idx=first)
+                except ConfigError:
+                    raise
+                except Exception as raised:  # a launcher's, of a worker that died
+                    error = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
+        return error
 
     def _close(self, jobs: int, evaluated: int, failed: dict[str, str], seconds: float) -> None:
         # Here, as they need pandas.

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae.command.distributed import ENDS_WITH, as_further_rank, end_when, rerun_arguments, started
 from vae.command.error_line import error_line
+from vae.command.interruption import Interrupted
 from vae.sweep.devices import claim_gpus, wanted_processes
 from vae.sweep.directory import ENDED, JobDirectory, State, SweepDirectory
 from vae.training.collection import exempt_what_is_alive
@@ -187,7 +188,7 @@ class Attempt:
         with self._exits:
             if self.over:
                 return
-            if isinstance(error, SystemExit):
+            if isinstance(error, SystemExit) and not isinstance(error, Interrupted):
                 # One of several ranks says itself what was wrong, and ends with what it was as the cause.
                 error = error.__cause__ or error
             if isinstance(error, Exception):

@@ -1,6 +1,7 @@
 """Hydra's launchers: what each needs, and where each differs from the others."""
 
 import os
+import secrets
 import shutil
 from importlib.util import find_spec
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from vae.checks import ConfigError
 from vae.sweep.devices import check_devices, gpu_count, wanted_processes
@@ -30,6 +31,13 @@ OUTLIVES_THE_SWEEP = ("submitit_slurm",)
 """Their jobs go on when the sweep is interrupted."""
 
 
+def is_there(name: str) -> bool:
+    """Whether this machine has what a launcher needs."""
+    plugin = PLUGINS.get(name)
+    has_plugin = plugin is None or find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is not None
+    return has_plugin and (name != "submitit_slurm" or shutil.which("srun") is not None)
+
+
 def load_launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
     """Hydra's launcher of the config.
 
@@ -41,6 +49,11 @@ def load_launcher(context: HydraContext, task_function: TaskFunction, config: Di
         raise ConfigError(
             f"hydra/launcher={name}: its plugin is not installed; pip install -e '.[{EXTRAS[plugin]}]'"
         )
+    if name in A_PROCESS_A_JOB:
+        # submitit unpickles what it finds in its folder, which nobody may have put there before.
+        with read_write(config.hydra.launcher):
+            folder = str(config.hydra.launcher.submitit_folder)
+            config.hydra.launcher.submitit_folder = folder.replace("%j", f"{secrets.token_hex(4)}/%j")
     return Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=task_function, config=config
     )

@@ -175,8 +175,8 @@ def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:
     try:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in _assembled(config, image_shape).parameters())
-    except NotImplementedError:  # zuko's flows look at values while they are made
-        return
+    except (NotImplementedError, RuntimeError, TypeError):
+        return  # parts that look at values while they are made, as zuko's flows do; what else is wrong comes again
     # Weights, gradients and the two averages of Adam.
     check_memory(
         f"latent_size={config.latent_size}, network=…: a model of {parameters:.3g} weights", 16 * parameters

@@ -1,7 +1,6 @@
 """One training, from the config to the final numbers."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -33,6 +32,7 @@ from vae.training.build import (
 )
 from vae.training.execution import set_matmul_precision
 from vae.training.fit_prior import load_parts
+from vae.training.meeting import current_meeting
 from vae.training.module import VAEModule
 from vae.training.threads import threads_for, use_threads
 
@@ -112,7 +112,7 @@ def note_command(run: RunDirectory, config: DictConfig) -> None:
         return
     remember_folders(folders := typed_folders())
     # Of a job that is trained with others, Hydra knows what was typed for them all.
-    if Path(HydraConfig.get().runtime.output_dir) == run.path.absolute():
+    if current_meeting() is None:
         run.write_arguments([*folder_arguments(folders), *HydraConfig.get().overrides.task])
 
 
