@@ -112,7 +112,7 @@ def test_the_jobs_of_a_sweep_are_evaluated_as_an_array(slurm: dict[str, str], tm
         stderr=subprocess.PIPE,
         text=True,
     ) as process:  # more than there are: it waits until it is cancelled
-        wait_for(lambda: ask(slurm, "squeue", "--noheader"))
+        wait_for(lambda: ask(slurm, "squeue", "--noheader", "--states=PENDING"))
         ask(slurm, "scancel", "--user=root")
         out, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (1, "error: seed=0: cancelled in SLURM (scancel)\n"), out + err
