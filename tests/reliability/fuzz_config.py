@@ -226,6 +226,8 @@ def judge(status: int, said: list[str], overrides: list[str]) -> str:
         return f"status {status}: {said[-1:]}"
     if len(said) != 1 or not said[0].startswith("error: "):
         return f"{len(said)} lines: {said[-1:]} {said[:2]}"
+    if "the training has diverged" in said[0]:
+        return "ran"  # with what is a learning rate, say, and none that learns
     return "refused" if names(said[0], overrides) and "HYDRA_FULL_ERROR" not in said[0] else "unnamed"
 
 

@@ -162,6 +162,8 @@ def _unknown_key(key: str, arguments: Sequence[str], config_name: str) -> str:
     hints += [f"; {parent}={' or '.join(owners)} has {leaf}"] * bool(owners)
     if siblings and (parent or not meant):
         hints.append(f" ({f'{parent} has' if parent else 'there are'} {', '.join(siblings)})")
+    elif not hints and parent.startswith("hydra"):
+        hints.append(f"; +{key}={value} adds it")
     elif not hints:
         hints.append(f" ({parent} has none)")
     return f"{key}={value}: no such key{''.join(hints)}"

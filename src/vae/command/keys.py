@@ -371,7 +371,11 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
         "max_epochs": EPOCHS,
         "max_steps": EPOCHS,
         "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
-        "devices": AUTO | Whole() | one_of(-1) | ListOf(Whole(0), least=1) | Text("their numbers, as in '0,1'"),
+        "devices": AUTO
+        | Whole()
+        | one_of(-1)
+        | ListOf(Whole(0), least=1)
+        | Text("their numbers, as in '0,1'", r"\d+(,\d+)*"),
         "num_nodes": Whole(),
         "strategy": one_of(
             *("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"),

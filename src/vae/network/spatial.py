@@ -78,7 +78,8 @@ class SpatialDecoder(Decoder):
         channels, rest = divmod(latent_size, prod(self.grid))
         if rest or not channels:
             raise ConfigError(
-                f"latent_size: z has {latent_size} numbers, which are no vectors on network.grid={list(grid)}"
+                f"latent_size={latent_size}: must be a multiple of {prod(self.grid)}, so that there is a vector at"
+                f" each place of network.grid={list(grid)}"
             )
         outwards = reversed(list(pairwise(levels)))
         up = [layer for outer, inner in outwards for layer in (nn.ReLU(), double(inner, outer))]
