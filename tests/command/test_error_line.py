@@ -29,7 +29,7 @@ def test_an_unexpected_error_names_its_type_and_how_to_see_more() -> None:
     [
         (
             ["hydra.launcher.ray.init.num_cpus=4"],
-            "hydra.launcher.ray.init.num_cpus=4: no such key; +hydra.launcher.ray",
+            "hydra.launcher.ray.init.num_cpus=4: no such key; +hydra",
         ),
         (["latent_sze=3"], "latent_sze=3: no such key; did you mean latent_size=3?"),
         (["likelihood.sgma=1"], "likelihood.sgma=1: no such key; did you mean likelihood.sigma=1?"),

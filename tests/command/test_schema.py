@@ -275,7 +275,7 @@ def test_a_component_refuses_what_its_description_refuses_and_nothing_else(
         (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5: must be a whole number of at least -1"),
         (["sweep.dry_run=maybe"], "sweep.dry_run=maybe: must be true or false"),
         (["seed=-1"], "seed=-1: must be a whole number of at least 0"),
-        (["trainer.devices=ab"], "trainer.devices=ab: must be auto or a whole number of at least 1 or -1 or a list in"),
+        (["trainer.devices=ab"], "trainer.devices=ab: must be auto, a whole number of at least 1, -1, a li"),
         (["data.batch_size=0"], "data.batch_size=0: must be auto or a whole number of at least 1"),
         (["likelihood.sigma=abc"], "likelihood.sigma=abc: must be a number above 0"),
         (["latent_size=${seed}"], "latent_size=0: must be a whole number from 1 to 1048576"),

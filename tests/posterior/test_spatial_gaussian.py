@@ -85,7 +85,7 @@ def test_a_place_of_z_is_a_place_of_the_image() -> None:
         (partial(SpatialGaussian, 30, 20, [2, 3]), r"latent_size=20: must be a multiple of 6, the places"),
         (
             partial(SpatialDecoder, 7, (1, 8, 8), [2, 2], 4, 1),
-            r"latent_size=7: must be a multiple of 4, so that there",
+            r"latent_size=7: must be a multiple of 4, so",
         ),
         (partial(SpatialGaussian, 31, D, [2, 3]), r"posterior\.grid=\[2, 3\]: the encoder's 31 features"),
         (partial(SpatialGaussian, 30, D, [2, 0]), r"posterior\.grid=0: must be"),

@@ -104,6 +104,7 @@ AUTO = one_of("auto")
 WORDS = Text()
 PLACE = Place()
 ID = Text("letters, digits and any of . _ -", r"[\w.-]{1,64}")
+NUMBERS = Text("their numbers, as in '0,1'", r"\d+(,\d+)*")
 SEED = Whole(0)
 POSITIVE = Number(above=0)
 AT_LEAST_0 = Number(minimum=0)
@@ -371,11 +372,7 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
         "max_epochs": EPOCHS,
         "max_steps": EPOCHS,
         "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
-        "devices": AUTO
-        | Whole()
-        | one_of(-1)
-        | ListOf(Whole(0), least=1)
-        | Text("their numbers, as in '0,1'", r"\d+(,\d+)*"),
+        "devices": AUTO | Whole() | one_of(-1) | ListOf(Whole(0), least=1) | NUMBERS,
         "num_nodes": Whole(),
         "strategy": one_of(
             *("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"),
