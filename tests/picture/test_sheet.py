@@ -1,6 +1,7 @@
 """Sheets: where each image stands, what is written beside it, and that a PNG gives both back."""
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from linear_gaussian import linear_model
-from vae.picture.figure import frame, read_sheet, save_figure, save_latent_scatter
+from vae.picture.figure import frame, read_sheet, save_animation, save_figure, save_latent_scatter
 from vae.picture.sheet import (
     GAP,
     PAD,
@@ -110,6 +111,33 @@ def test_a_traversal_shows_the_ten_latents_of_the_largest_rates() -> None:
     z = torch.zeros(12)
     z[11] = -3
     torch.testing.assert_close(sheet.images[0], model.decode(z[None]).mean[0])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_a_picture_that_is_not_finished_leaves_the_one_before(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a page that is written of an interrupted run would meet half of one."""
+    path, sheet = tmp_path / f"a{suffix}", Sheet(constant(0, 0.5), 2)
+
+    def save() -> None:
+        if suffix == ".gif":
+            save_animation(path, [sheet.pixels(), 255 - sheet.pixels()], 0.1)
+        else:
+            save_figure(path, sheet)
+
+    def end(self: object, file: IO[bytes], *args: object, **options: object) -> None:
+        file.write(b"half of a picture")
+        raise KeyboardInterrupt
+
+    save()
+    before = path.read_bytes()
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", end)
+    monkeypatch.setattr("PIL.Image.Image.save", end)
+    with pytest.raises(KeyboardInterrupt):
+        save()
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_the_ticks_of_the_manifold_are_its_values() -> None:

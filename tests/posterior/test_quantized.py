@@ -213,7 +213,7 @@ def test_spatial_networks_keep_the_places(image: tuple[int, int, int], grid: lis
             lambda: SpatialEncoder((1, 28, 28), [5, 5], 8, 1),
             r"network\.grid=\[5, 5\].*\[14,14\], \[7,7\], \[3,3\], \[1,1\]",
         ),
-        (lambda: SpatialDecoder(50, (1, 28, 28), [7, 7], 8, 1), r"latent_size: z has 50 numbers"),
+        (lambda: SpatialDecoder(50, (1, 28, 28), [7, 7], 8, 1), r"latent_size=50: must be a multiple of 49"),
     ],
 )
 def test_bad_input_is_one_line(make: Callable[[], object], message: str) -> None:

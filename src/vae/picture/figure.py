@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
 from vae.picture.sheet import PAD, Sheet, as_bytes, column_starts
+from vae.run.files import open_atomically
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH, HEIGHT = 6.5, 9.0
@@ -43,10 +44,10 @@ def save_figure(path: Path, sheet: Sheet) -> None:
     from matplotlib import rc_context
 
     check_choice("format", path.suffix, SUFFIXES)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure, metadata = draw_sheet(sheet)
-    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(path, metadata=metadata if path.suffix == ".png" else {"Title": sheet.title})
+    metadata = metadata if path.suffix == ".png" else {"Title": sheet.title}
+    with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}), open_atomically(path) as file:
+        figure.savefig(file, format=path.suffix[1:], metadata=metadata)
 
 
 def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, str]]:
@@ -157,7 +158,8 @@ def save_latent_scatter(path: Path, mean: Float[Tensor, "N 2"], labels: Int64[Te
         handles = points.legend_elements(num=labels.unique().tolist())
         figure.legend(*handles, title="label", loc="outside right center", fontsize=8, frameon=False)
     # If the limits are far apart in one direction only, an equal aspect leaves space that must not be cut.
-    figure.savefig(path, dpi=DOTS, bbox_inches="tight", metadata={"Title": title})
+    with open_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=DOTS, bbox_inches="tight", metadata={"Title": title})
 
 
 def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
@@ -182,13 +184,13 @@ def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], secon
         ConfigError: the path ends in neither .gif nor .mp4, or there is no ffmpeg.
     """
     check_choice("format", path.suffix, (".gif", ".mp4"))
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":
+        path.parent.mkdir(parents=True, exist_ok=True)
         return _save_mp4(path, frames, seconds_per_frame)
-    pictures = [Image.fromarray(frame) for frame in frames]
-    pictures[0].save(
-        path, save_all=True, append_images=pictures[1:], duration=round(1000 * seconds_per_frame), loop=0
-    )
+    first, *others = [Image.fromarray(frame) for frame in frames]
+    duration = round(1000 * seconds_per_frame)
+    with open_atomically(path) as file:
+        first.save(file, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
     return None
 
 
