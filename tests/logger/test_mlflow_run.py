@@ -78,6 +78,13 @@ def test_there_is_one_run_with_numbers_config_pictures_and_evaluation(run: Path,
     assert any(re.search(r"\btest.samples\b", path) for path in pictures), pictures
 
 
+def test_a_database_is_made_without_a_word(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/mlflow.db"
+    done = run_train(*QUICK, "logger=mlflow", f"hydra.run.dir={tmp_path / 'run'}", MLFLOW_TRACKING_URI=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "mlflow.db").exists()
+
+
 def test_jobs_of_a_sweep_are_runs_with_its_tag(server: str, tmp_path: Path) -> None:
     given = ["-m", *QUICK, "logger=[csv,mlflow]", "callback=none", "seed=0,1", "trainer.max_epochs=1"]
     done = run_train(*given[:-1], f"hydra.sweep.dir={tmp_path / 'sweep'}", MLFLOW_TRACKING_URI=server)

@@ -100,7 +100,7 @@ def test_the_jobs_of_a_sweep_are_evaluated_as_an_array(slurm: dict[str, str], tm
     checkpoint.write_bytes(whole[:-60])
     done = run_command(*command, ON_SLURM, **slurm)
     assert done.returncode == 1
-    assert done.stdout.startswith("Evaluated 2 jobs in")
+    assert "\nEvaluated 2 jobs in" in f"\n{done.stdout}", done.stdout  # behind why jobs wait, perhaps
     assert done.stderr.startswith(f"error: seed=0: {checkpoint}: ")
     assert done.stderr.count("\n") == 1
     checkpoint.write_bytes(whole)
@@ -119,7 +119,7 @@ def test_the_jobs_of_a_sweep_are_evaluated_as_an_array(slurm: dict[str, str], tm
     assert {job: (path / job / "job.json").read_bytes() for job in jobs} == records
     done = run_command(*command, ON_SLURM, **slurm)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Evaluated 1 jobs in")
+    assert "\nEvaluated 1 jobs in" in f"\n{done.stdout}", done.stdout
     on_slurm = {job: json.loads((path / job / "evaluation.json").read_text())["metrics"] for job in jobs}
     for job in jobs:
         (path / job / "evaluation.json").unlink()

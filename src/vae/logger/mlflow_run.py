@@ -40,6 +40,8 @@ class MLflowRun(MLFlowLogger, RunLogger):
     ):
         # Runs are nobody else's business: MLflow (3) tells its makers how it is used, unless it is told not to.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # What it does to a database is nobody's business either.
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         self.id, self.uri = id, tracking_uri
         try:
             super().__init__(experiment_name, run_name, tracking_uri, {**(tags or {}), ID: id})
