@@ -206,7 +206,7 @@ ALLOWED = (
         "--help lists",
     ),
     *("is refused: the classes that", "trust=[", "would take", "must have", "is the same job", "choose another"),
-    *("; unpack ", "; pip install"),
+    *("; unpack ", "; pip install", "is not the full name of a class"),
 )
 """Words by which a line says what may stand there."""
 
