@@ -159,7 +159,7 @@ def test_a_job_that_fails_is_named_and_the_others_are_evaluated(sweep: Path) -> 
         (["sweep=SWEEP", "trainer.devices=2"], "error: trainer.devices=2: must be 1 with sweep=…"),
         (
             ["sweep=SWEEP", "hydra/launcher=stacked"],
-            "error: hydra/launcher=stacked: must be one of basic, joblib, ray, submitit_slurm",
+            "error: hydra/launcher=stacked: must be one of basic, joblib, ray, submitit_slurm for evaluations",
         ),
     ],
 )

@@ -132,6 +132,7 @@ def test_a_run_that_is_not_there_or_not_finished_is_one_line(vq: Path, tmp_path:
     done = fit(tmp_path / "nothing", tmp_path / "run")
     nothing = f"fit_prior_to={tmp_path / 'nothing'}"
     assert done.stderr.startswith(f"error: {nothing}: must be the directory of a finished run (")
+    assert done.stderr.endswith("not a run directory (it has no .hydra/config.yaml))\n")
     begun = tmp_path / "begun"
     (begun / ".hydra").mkdir(parents=True)
     (begun / ".hydra" / "config.yaml").write_text((vq / ".hydra" / "config.yaml").read_text())
