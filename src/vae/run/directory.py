@@ -217,7 +217,7 @@ class RunDirectory:
             origin = {**origin, "changes": name}
         before = _readable(self.origin_file) or {}
         whole: dict[str, Any] = {
-            key: _joined(_text_or_none(before.get(key)), value)
+            key: _joined(before.get(key), value)
             for key, value in origin.items()
             if value is None or isinstance(value, str)
         }
@@ -318,12 +318,10 @@ def _defaults() -> DictConfig:
     return OmegaConf.create({key: own[key] for key in plain if key not in ("defaults", "hydra", "paths")})
 
 
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _joined(before: str | None, now: str | None) -> str | None:
-    if before is None or now is None or now in before.split("; "):
+def _joined(before: object, now: str | None) -> str | None:
+    if not isinstance(before, str):
+        return now
+    if now is None or now in before.split("; "):
         return before or now
     return f"{before}; {now}"
 

@@ -33,9 +33,16 @@ OUTLIVES_THE_SWEEP = ("submitit_slurm",)
 
 def is_there(name: str) -> bool:
     """Whether this machine has what a launcher needs."""
-    plugin = PLUGINS.get(name)
-    has_plugin = plugin is None or find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is not None
-    return has_plugin and (name != "submitit_slurm" or shutil.which("srun") is not None)
+    return _missing_plugin(name) is None and not _lacks_srun(name)
+
+
+def _missing_plugin(name: str | None) -> str | None:
+    plugin = PLUGINS.get(name or "")
+    return plugin if plugin and find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None else None
+
+
+def _lacks_srun(name: str | None) -> bool:
+    return name == "submitit_slurm" and shutil.which("srun") is None
 
 
 def load_launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
@@ -45,7 +52,7 @@ def load_launcher(context: HydraContext, task_function: TaskFunction, config: Di
         ConfigError: its plugin is not installed.
     """
     name = config.hydra.runtime.choices.get("hydra/launcher")
-    if (plugin := PLUGINS.get(name)) and find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+    if (plugin := _missing_plugin(name)) is not None:
         raise ConfigError(
             f"hydra/launcher={name}: its plugin is not installed; pip install -e '.[{EXTRAS[plugin]}]'"
         )
@@ -70,7 +77,7 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
     """
     name, asked = config.hydra.runtime.choices.get("hydra/launcher"), config.hydra.launcher
     _check_members(config, name)
-    if name == "submitit_slurm" and shutil.which("srun") is None:
+    if _lacks_srun(name):
         raise ConfigError("hydra/launcher=submitit_slurm: no srun on this machine; submitit_local needs no SLURM")
     if name == "submitit_slurm" or (name == "ray" and _joins(asked.ray.init.get("address"))):
         return
