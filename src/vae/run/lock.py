@@ -38,21 +38,21 @@ def lock_file(path: Path, wait: bool = True) -> IO[str] | None:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            if _taken(file, path):
-                if _has_its_name(file, path):
-                    return file
-            elif not wait:
-                file.close()
-                return None
-            else:
-                if time.monotonic() > deadline and not told:
-                    told = True
-                    print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
-                time.sleep(0.1)
+            is_taken = _taken(file, path)
         except BaseException:
             file.close()
             raise
+        if is_taken and _has_its_name(file, path):
+            return file
         file.close()
+        if is_taken:
+            continue
+        if not wait:
+            return None
+        if time.monotonic() > deadline and not told:
+            told = True
+            print(f"waiting for {holder(path)}, which holds {path}", file=sys.stderr, flush=True)
+        time.sleep(0.1)
 
 
 def _has_its_name(file: IO[str], path: Path) -> bool:
