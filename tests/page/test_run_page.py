@@ -43,7 +43,7 @@ def make_run(path: Path, config: DictConfig, val: Callable[[int], float] = elbo)
     run = RunDirectory(path)
     config.name = EVIL
     run.write_config(config)
-    OmegaConf.save(["latent_size=2", f"+note={EVIL}"], path / ".hydra" / "overrides.yaml")
+    run.write_arguments(["latent_size=2", f"+note={EVIL}"])
     run.write_origin({"commit": "abc", "device": EVIL, "torch": "2"})
     rows = []
     for epoch in range(EPOCHS):

@@ -361,8 +361,7 @@ Attack = tuple[Callable[[Scene], Path], Callable[[Scene, int], None]]
 ATTACKS: list[Attack] = [
     *[(lambda scene: scene.run.config_file, load)] * 2,
     *[(lambda scene: scene.run.config_file, resume)] * 3,
-    (lambda scene: scene.run.arguments_file, page),
-    (lambda scene: scene.run.origin_file, page),
+    *[(lambda scene: scene.run.origin_file, page)] * 2,
     (lambda scene: scene.run.metrics_file, page),
     *[(lambda scene: scene.sweep.manifest_file, report)] * 3,
     *[(lambda scene: scene.sweep.manifest_file, arguments)] * 3,

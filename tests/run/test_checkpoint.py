@@ -18,7 +18,7 @@ from vae.run.checkpoint import (
     newest_undamaged,
     read_checkpoint,
 )
-from vae.run.resume import forget_predecessor
+from vae.run.resume import tidy
 
 CONTENT = {"state_dict": {"w": torch.arange(500.0)}, "global_step": 3}
 
@@ -100,8 +100,24 @@ def test_a_complete_run_keeps_the_one_before_only_where_it_may_be_needed(
         SealedCheckpoints().save_checkpoint(CONTENT | rest | {"global_step": step}, last)
     if damage:
         damage(last)
-    forget_predecessor(tmp_path)
+    tidy(tmp_path, last_is_best=False)
     assert names(tmp_path) == {"last.ckpt"} | ({"previous.ckpt"} if is_kept else set())
+
+
+@pytest.mark.parametrize("last_is_best", [True, False])
+def test_a_complete_run_has_no_checkpoint_twice(last_is_best: bool, tmp_path: Path) -> None:
+    progress = {"epoch_progress": {"current": {"processed": 2}}}
+    rest = {"loops": {"fit_loop": progress}, "callbacks": {}, "is_whole_epoch": True}
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    SealedCheckpoints().save_checkpoint(CONTENT | rest | {"global_step": 1}, best)
+    for step in (1, 2):
+        SealedCheckpoints().save_checkpoint(CONTENT | rest | {"global_step": step}, last)
+    tidy(tmp_path, last_is_best)
+    assert best.samefile(last) == last_is_best
+    # Of a run that is extended, the best stays what it was.
+    step = step_of(best)
+    write(last, 3)
+    assert (step_of(best), step_of(last)) == (step, 3)
 
 
 def test_where_all_are_damaged_it_says_so(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def test_a_resumed_run_names_all_of_its_sources(tmp_path: Path) -> None:
         run.write_origin({"commit": sources, "device": "CPU"})
     assert json.loads(run.origin_file.read_text()) == {"commit": "abc; def", "device": "CPU"}
     run.keep_images("", {"test": "360 images"})
+    run.write_arguments(["likelihood.sigma=½", "'a b'"])
     run.write_origin({"commit": "def", "packages": {"torch": "2"}})
+    assert run.arguments() == ["likelihood.sigma=½", "'a b'"]
     assert run.image_digests() == {"test": "360 images"}
     assert run.packages() == {"torch": "2"}
     assert run.origin() == {"commit": "abc; def"}

@@ -388,7 +388,7 @@ def test_a_run_is_replaced_only_where_the_user_says_so_and_the_new_one_can_begin
     assert after.keys() - {"checkpoints/previous.ckpt"} == before.keys() - {"evaluation.json"}
     assert after["notes.txt"] == before["notes.txt"]
     assert metrics_of(run)["epochs"] == 2
-    assert b"overwrite=true" in after[".hydra/overrides.yaml"]
+    assert b"overwrite=true" in after[".hydra/origin.json"]
     # It goes on like any other, and is not deleted then.
     assert metrics_of(resume(run, "trainer.max_epochs=3"))["epochs"] == 3
 

@@ -38,7 +38,7 @@ def test_the_summary_is_that_of_basic_and_models_load(processes: int, tmp_path: 
         assert RunDirectory(folder).arguments() == RunDirectory(job.parent).arguments()
         # As many files and folders as docs/sweeps.md says, and what no commit has of the sources.
         left = [folder, *(path for path in folder.rglob("*") if path.suffix != ".patch")]
-        assert len(left) == 13, sorted(left)
+        assert len({path.stat().st_ino for path in left}) == 11, sorted(left)
         assert load_model(folder).sample(3).shape == (3, 1, 8, 8)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from commands import TRAIN, call_command, metrics_of, run_train, user_environment
 from sweep.small_sweep import GRID, NAMES, SMALL, folders_of, summary_of
+from vae.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,9 @@ def test_listed_jobs_are_no_grid(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     summary = summary_of(tmp_path / "sweep")
     assert set(summary) == {"likelihood.sigma=0.5", "latent_size=4,likelihood=bernoulli"}
-    overrides = tmp_path / "sweep" / "likelihood.sigma=0.5" / ".hydra" / "overrides.yaml"
-    assert "sweep.jobs" not in overrides.read_text()
+    arguments = RunDirectory(tmp_path / "sweep" / "likelihood.sigma=0.5").arguments()
+    assert "likelihood.sigma=0.5" in arguments
+    assert not any("sweep.jobs" in each for each in arguments)
     wrong = run_train("-m", 'sweep.jobs=["latent_sze=4"]', "sweep.dry_run=true")
     assert wrong.stderr.startswith("error: latent_sze=: no such key; did you mean latent_size?")
 

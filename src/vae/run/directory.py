@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_choice, is_text
@@ -19,7 +18,6 @@ from vae.run.checkpoint import newest_undamaged
 from vae.run.files import check_folder, folders_with, read_json, remove_partials, to_json, write_atomically
 from vae.run.lock import LocklessError, holder, lock_file, sign
 from vae.run.saved_config import (
-    LARGEST,
     check_config,
     check_plain,
     read_numbers,
@@ -38,7 +36,7 @@ LEFT = (
     # First what says that the run is complete.
     *("metrics.json", "checkpoints", "metrics.csv", "run.html", "evaluation*.json", "evaluation*.html"),
     *("images", "samples", "export", "wandb", "tensorboard"),
-    *(".hydra/overrides.yaml", ".hydra/*.json", ".hydra/*.patch"),
+    *(".hydra/*.json", ".hydra/*.patch"),
 )
 """What a run leaves in its directory, and the commands that measure and show it, apart from its config."""
 
@@ -48,8 +46,7 @@ class RunDirectory:
 
     ```
     .hydra/config.yaml   the resolved config
-    .hydra/overrides.yaml  what was typed
-    .hydra/origin.json   command, commit, host, device, versions of all packages, which images make up each split
+    .hydra/origin.json   what was typed, commit, host, device, versions of all packages, images of each split
     .hydra/sources-….patch  what the sources had that was in no commit
     .hydra/changes.json  what was changed when the run was resumed, and at which step
     checkpoints/         best.ckpt (by val/elbo), last.ckpt and, until the run is complete, previous.ckpt
@@ -67,7 +64,6 @@ class RunDirectory:
         self.is_exported = not self.config_file.is_file() and (self.path / EXPORTED).is_file()
         if self.is_exported:
             self.config_file = self.path / EXPORTED
-        self.arguments_file = self.path / ".hydra" / "overrides.yaml"
         self.origin_file = self.path / ".hydra" / "origin.json"
         self.changes_file = self.path / ".hydra" / "changes.json"
         self.metrics_file = self.path / "metrics.json"
@@ -191,15 +187,11 @@ class RunDirectory:
 
     def write_arguments(self, arguments: Sequence[str]) -> None:
         """Save what was typed behind train.py."""
-        write_atomically(self.arguments_file, OmegaConf.to_yaml(OmegaConf.create(list(arguments))))
+        self._add_to_origin("arguments", list(arguments))
 
     def arguments(self) -> list[str]:
         """What was typed behind train.py; empty where that is not known."""
-        try:
-            text = self.arguments_file.read_text(encoding="utf-8")
-            lines = yaml.safe_load(text) if len(text) < LARGEST else None
-        except (OSError, ValueError, yaml.YAMLError, RecursionError):
-            return []
+        lines = (_readable(self.origin_file) or {}).get("arguments")
         return (
             [line for line in lines if isinstance(line, str) and is_text(line)] if isinstance(lines, list) else []
         )
@@ -221,8 +213,11 @@ class RunDirectory:
             for key, value in origin.items()
             if value is None or isinstance(value, str)
         }
-        dictionaries = {"images": before.get("images"), "packages": origin.get("packages")}
-        self._write_origin(whole | {key: value for key, value in dictionaries.items() if isinstance(value, dict)})
+        others = {key: before.get(key) for key in ("arguments", "images")} | {"packages": origin.get("packages")}
+        self._write_origin(whole | {key: value for key, value in others.items() if isinstance(value, dict | list)})
+
+    def _add_to_origin(self, key: str, value: Any) -> None:
+        self._write_origin({**(_readable(self.origin_file) or {}), key: value})
 
     def _write_origin(self, whole: Mapping[str, Any]) -> None:
         write_atomically(self.origin_file, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
@@ -245,7 +240,7 @@ class RunDirectory:
         if self.image_digests():
             self.compare_images(place, digests)
         else:
-            self._write_origin({**(_readable(self.origin_file) or {}), "images": dict(digests)})
+            self._add_to_origin("images", dict(digests))
 
     def image_digests(self) -> dict[str, str]:
         """The digest of each split's images; empty where they are not known."""

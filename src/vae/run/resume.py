@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae.checks import ConfigError, check_bool, written
 from vae.internals import epochs_in_checkpoint, seconds_in_checkpoint
-from vae.run.checkpoint import DamagedCheckpointError, newest_undamaged, read_checkpoint
+from vae.run.checkpoint import DamagedCheckpointError, copy_checkpoint, newest_undamaged, read_checkpoint
 from vae.run.directory import RunDirectory
 
 WEIGHTS = "the weights in its checkpoint are those of this model"
@@ -247,14 +247,24 @@ def rewind(folder: Path) -> Path | None:
     return None
 
 
-def forget_predecessor(folder: Path) -> None:
-    """Delete previous.ckpt of a complete run, unless more epochs would go on from it: see `rewind`."""
-    last, before = folder / "last.ckpt", folder / "previous.ckpt"
+def tidy(folder: Path, last_is_best: bool) -> None:
+    """Leave of a complete run no checkpoint twice, and no previous.ckpt.
+
+    A sweep has thousands of runs. More epochs would go on from previous.ckpt after a part of one: see `rewind`.
+
+    Args:
+        folder: of the checkpoints.
+        last_is_best: whether best.ckpt and last.ckpt hold the same weights: both become names of one file.
+    """
+    last, before, best = folder / "last.ckpt", folder / "previous.ckpt", folder / "best.ckpt"
     try:
-        if before.is_file() and last.is_file() and progress(last).is_whole:
-            before.unlink()
+        if not last.is_file() or not progress(last).is_whole:
+            return
     except DamagedCheckpointError:  # which who resumes the run is told
         return
+    before.unlink(missing_ok=True)
+    if last_is_best and best.is_file() and not best.samefile(last):
+        copy_checkpoint(last, best.name)
 
 
 class Continuation:

@@ -18,7 +18,7 @@ from vae.page.run_page import keep_run_page
 from vae.page.verdict import closing_lines
 from vae.run.directory import RunDirectory
 from vae.run.origin import changes, origin
-from vae.run.resume import Continuation, forget_predecessor
+from vae.run.resume import Continuation, tidy
 from vae.run.trust import remember_folders, typed_folders
 from vae.training.batch_size import largest_batch_size
 from vae.training.build import (
@@ -96,7 +96,7 @@ def fit(config: DictConfig, begun: Continuation, typed_at: float, is_new: bool) 
     metrics = final_numbers(module, trainer, time.monotonic() - started)
     if trainer.is_global_zero:
         run.write_metrics(metrics)
-        forget_predecessor(run.path / "checkpoints")
+        tidy(run.path / "checkpoints", last_is_best=metrics["best_step"] == metrics["steps"])
         if config.callback.get("page") is not None:
             keep_run_page(run, "done", module.epochs)
         # Of a single run from when it was typed on; of a sweep's jobs without the libraries' imports.
