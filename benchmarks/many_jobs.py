@@ -6,6 +6,7 @@ files, and the time and the size of summary and report. Other keys, such as
 hydra/launcher=joblib hydra.launcher.n_jobs=16, are given on.
 """
 
+import json
 import os
 import random
 import re
@@ -18,10 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae.command.command import command
-from vae.run.directory import RunDirectory
+from vae.run.files import write_atomically
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.report.write import write_report
 
@@ -30,15 +31,21 @@ SLEEP = "BENCHMARK_SECONDS"
 
 @command("train")
 def stand_in(config: DictConfig) -> float:
-    """In place of a training: sleeps, and leaves a config, a curve and the final numbers."""
-    run = RunDirectory(config.paths.run)
-    run.write_config(config)
+    """In place of a training: sleeps, and leaves a config, a curve and the final numbers.
+
+    Without the imports of a training, which each process of SLURM's would make: they are no part of the sweep.
+    """
+    run = Path(config.paths.run)
+    (run / ".hydra").mkdir(exist_ok=True)
+    OmegaConf.save(config, run / ".hydra" / "config.yaml", resolve=True)
     time.sleep(float(os.environ[SLEEP]))
     value = -100 - config.seed % 97 / 10
     numbers = {f"{split}/{name}": value for split in ("val", "test") for name in ("elbo", "mse")}
     rows = [f"{epoch},{epoch},{-200 + epoch}" for epoch in range(60)]
-    (run.path / "metrics.csv").write_text("\n".join(["step,epoch,train/elbo", *rows]), encoding="utf-8")
-    run.write_metrics(numbers | {"epochs": 60, "steps": 60, "seconds": 1.0})
+    (run / "metrics.csv").write_text("\n".join(["step,epoch,train/elbo", *rows]), encoding="utf-8")
+    metrics = numbers | {"epochs": 60, "steps": 60, "seconds": 1.0}
+    # Whole or not at all, as a killed job's would be.
+    write_atomically(run / "metrics.json", json.dumps(metrics) + "\n")
     return value
 
 

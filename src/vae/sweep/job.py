@@ -222,8 +222,6 @@ class Attempt:
 
     def prepare(self) -> None:
         """Adapt the config: go on from the job's checkpoint, its place in W&B, its GPUs, its pruning."""
-        from vae.metric.nll import FIXED  # here, as it needs torch
-
         config, name = self.config, self.job.name
         sweep = SweepDirectory(self.job.path.parent)
         manifest = sweep.manifest()
@@ -232,6 +230,8 @@ class Attempt:
         config.open = False
         lengths_vary = any(axis.lstrip("+").startswith(OF_THE_LENGTH) for axis in manifest["axes"])
         if lengths_vary and OmegaConf.select(config, "metric.test.nll.k") == "auto":
+            from vae.metric.nll import FIXED  # here, as it needs torch
+
             # Numbers that are to be compared are from as many draws, whatever each job's length would allow.
             config.metric.test.nll.k = FIXED
         if self.launcher == "joblib":
