@@ -260,6 +260,13 @@ def test_a_sweep_without_a_single_result_has_a_report_too(tmp_path: Path) -> Non
     assert "out of memory" in page("", "sweep", data)
 
 
+def test_a_sweep_with_a_single_result_has_one_best_of_no_kind(tmp_path: Path) -> None:
+    folder = write_fake_sweep(tmp_path, seeds=1, failed=17)
+    assert [best["group"] for best in data_of(folder)["best"]] == [""]
+    said, _ = closing_lines(folder, 9.0, interrupted=False)
+    assert "best      val/elbo -" in said
+
+
 def test_the_report_module_runs_as_a_command(folder: SweepDirectory) -> None:
     assert run_command("-m", "vae.sweep.report", f"dir={folder.path}").returncode == 0
 

@@ -54,7 +54,7 @@ def winners(table: "pd.DataFrame", metric: str, kinds: dict[str, Scored]) -> "li
     if metric not in table:
         return []
     done = table[table["status"] == "done"].dropna(subset=[metric])
-    groups = done.groupby([group_of(job, metric, kinds) for job in done["job"]], sort=False)
+    groups = done.groupby(done["job"].map(lambda job: group_of(job, metric, kinds)), sort=False)
     return [(name, group.loc[group[metric].idxmax()]) for name, group in groups]
 
 
