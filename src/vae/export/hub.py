@@ -5,12 +5,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from vae.checks import ConfigError
 from vae.metric.definition import definition, position, what_is_scored
@@ -41,12 +42,18 @@ def write_weights(run: RunDirectory, checkpoint: str, folder: Path) -> None:
         from safetensors.torch import save
     except ModuleNotFoundError as error:
         raise ConfigError("safetensors is not installed; pip install -e '.[export]'") from error
-    # Each with memory of its own: what shares some is refused.
-    weights = {name: tensor.clone() for name, tensor in read_weights(path).items()}
     config = {"library_name": "vae", "version": version("vae"), **_shared(run.config())}
     write_atomically(folder / EXPORTED, to_json(config, indent=2) + "\n")
     with open_atomically(folder / "model.safetensors") as file:
-        file.write(save(weights, metadata={"format": "pt"}))
+        file.write(save(_once(read_weights(path)), metadata={"format": "pt"}))
+
+
+def _once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, those of several names under the first of them; each with memory of its own."""
+    first: dict[Hashable, str] = {}
+    for name, tensor in weights.items():
+        first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name, name)
+    return {name: weights[name].clone() for name in first.values()}
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:

@@ -269,6 +269,12 @@ def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
     """
     state = read_weights(path)
     state = {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
+    first: dict[int, str] = {}
+    for name, values in module.state_dict(keep_vars=True).items():
+        # A folder that was exported has weights of several names under the first of them.
+        known = first.setdefault(id(values), name)
+        if name not in state and known in state:
+            state[name] = state[known]
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
