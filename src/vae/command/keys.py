@@ -392,7 +392,6 @@ ARGUMENTS: dict[str, Mapping[str, Kind]] = {
         "default_root_dir": PLACE,
         "profiler": NULL | one_of("simple", "advanced", "pytorch") | Component("trainer", what="profiler"),
     },
-    "vae.training.unprofiled.Unprofiled": NOTHING,
     "vae.metric.bound.Bound": NOTHING,
     "vae.metric.reconstruction_error.ReconstructionError": {"ssim": TRUE_OR_FALSE},
     "vae.metric.active_units.ActiveUnits": {"threshold": AT_LEAST_0},
