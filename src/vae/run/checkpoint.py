@@ -278,9 +278,9 @@ def load_weights(module: nn.Module, path: Path, prefix: str = "") -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        first = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
+        why = " ".join(str(error).split(":\n\t", 1)[-1].split(". \n")[0].split())
         raise ConfigError(
-            f"{path}: the checkpoint of another architecture than the run's config ({first})"
+            f"{path}: the checkpoint of another architecture than the run's config ({why})"
         ) from error
     for name, values in state.items():
         if not values.isfinite().all():
