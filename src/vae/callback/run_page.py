@@ -14,8 +14,10 @@ from vae.run.directory import RunDirectory
 SECONDS = 10
 """The minimum number of seconds between two writings of the page during training.
 
-Each writing takes a tenth of a second, and nobody looks more often.
+Nobody looks more often.
 """
+SHARE = 0.05
+"""The largest share of a process's time that pages may take in training, all members of a stack together."""
 
 
 class RunPage(Callback):
@@ -29,6 +31,9 @@ class RunPage(Callback):
             only at the end.
         open: whether to show the page in a browser when training begins.
     """
+
+    _free_at = 0.0
+    """When one of this process may be written again."""
 
     def __init__(self, run: str, every_n_epochs: int = 1, open: bool = False):
         self.run = RunDirectory(run)
@@ -49,8 +54,11 @@ class RunPage(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         due = self.every_n_epochs and epoch % self.every_n_epochs == 0
-        if trainer.is_global_zero and due and time.monotonic() - self._tried > SECONDS:
+        now = time.monotonic()
+        if trainer.is_global_zero and due and now - self._tried > SECONDS and now > RunPage._free_at:
             self._write(trainer, "training", epoch)
+            ended = time.monotonic()
+            RunPage._free_at = ended + (ended - now) / SHARE
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero and self._tried:

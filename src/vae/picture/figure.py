@@ -1,6 +1,5 @@
 """Pictures for a page or a paper: sheets with labels as PNG, PDF or SVG, scatter plots, and animations."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vae.checks import ConfigError, check_choice
@@ -44,14 +44,37 @@ def save_figure(path: Path, sheet: Sheet) -> None:
     from matplotlib import rc_context
 
     check_choice("format", path.suffix, SUFFIXES)
-    figure, metadata = draw_sheet(sheet)
-    metadata = metadata if path.suffix == ".png" else {"Title": sheet.title}
+    figure, said = draw_sheet(sheet)
     with rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}), open_atomically(path) as file:
-        figure.savefig(file, format=path.suffix[1:], metadata=metadata)
+        if path.suffix == ".png":
+            texts = PngInfo()
+            texts.add_text("Title", sheet.title)
+            texts.add_text("Description", json.dumps(said, ensure_ascii=False))
+            Image.fromarray(_dots(figure, said)).save(file, "PNG", pnginfo=texts, dpi=(figure.dpi, figure.dpi))
+        else:
+            figure.savefig(file, format=path.suffix[1:], metadata={"Title": sheet.title})
 
 
-def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, str]]:
-    """Return a sheet as a figure of Matplotlib's, and the metadata for a PNG of it.
+def _dots(figure: Any, said: dict[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
+    """Return the dots of a figure of `draw_sheet`.
+
+    The pixels are enlarged here: Matplotlib would take several times as long as for all else.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, (shown,) = FigureCanvasAgg(figure), figure.axes[0].images
+    shown.set_visible(False)
+    canvas.draw()
+    shown.set_visible(True)
+    dots = np.array(canvas.buffer_rgba())[..., :3]
+    left, top, width, height = said["sheet"]
+    pixels = np.asarray(shown.get_array())
+    dots[top : top + height, left : left + width] = pixels.repeat(said["dot"], 0).repeat(said["dot"], 1)
+    return np.ascontiguousarray(dots)
+
+
+def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, Any]]:
+    """Return a sheet as a figure of Matplotlib's, and where its images are and what is written beside them.
 
     The layout is in dots. Each pixel of the sheet takes a whole number of dots.
     """
@@ -83,7 +106,7 @@ def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, str]]:
         middle = 1 - above / whole_height / 2
         figure.text(0.5, middle, "\n".join(lines), ha="center", va="center", fontsize=9, linespacing=1.1)
     _label(axes, sheet, height, width, LINE * dpi / enlargement)
-    said = {
+    return figure, {
         "sheet": box,
         "dot": enlargement,
         "tile": sheet.tile,
@@ -94,7 +117,6 @@ def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, str]]:
         "x": sheet.x,
         "y": sheet.y,
     }
-    return figure, {"Title": sheet.title, "Description": json.dumps(said, ensure_ascii=False)}
 
 
 def _label(axes: Any, sheet: Sheet, height: int, width: int, line: float) -> None:
@@ -171,10 +193,7 @@ def save_single_images(folder: Path, images: Float[Tensor, "N C H W"]) -> None:
 
 def frame(sheet: Sheet) -> UInt8[np.ndarray, "H W 3"]:
     """Return a sheet with its title and labels as a frame of an animation."""
-    figure, _ = draw_sheet(sheet)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return np.asarray(Image.open(file).convert("RGB"))
+    return _dots(*draw_sheet(sheet))
 
 
 def save_animation(path: Path, frames: Sequence[UInt8[np.ndarray, "..."]], seconds_per_frame: float) -> None:
