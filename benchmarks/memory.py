@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bare import framework_loss, trained
 from benchmarks.workload import BURDA, CONV, composed_step
-from vae.bound.allocation import keep_freed_memory
+from vae.bound.importance import keep_freed_memory
 
 CASES = {
     "burda_iwae_5": ((*BURDA, "objective=iwae", "objective.k=5"), 100),

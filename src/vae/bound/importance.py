@@ -9,7 +9,6 @@ from jaxtyping import Float, Int64
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from vae.bound.allocation import keep_freed_memory
 from vae.bound.codes import OneHot
 from vae.bound.pareto import pareto_k, tail_size
 from vae.bound.terms import LatentVariableModel
@@ -262,3 +261,14 @@ def remaining_bias(doublings: Float[Tensor, "N 2"]) -> Float[Tensor, ""]:
 def stages(k: int) -> list[int]:
     """1, 10, 100, … below k, then k."""
     return [10**power for power in range(len(str(k))) if 10**power < k] + [k]
+
+
+def keep_freed_memory() -> None:
+    """Make glibc's malloc keep the memory of freed tensors for the next tensors.
+
+    By default, malloc returns freed memory to the system if the tensor is at least as large as the largest one
+    that it has seen. On a CPU, every operation on megabytes then asks for its pages again, which was measured to
+    take as long as the operation itself. malloc learns this size from what is freed. Here it frees 31 MiB that are
+    never used.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
