@@ -76,7 +76,7 @@ class LatentModel(nn.Module):
         return self.posterior(self.features(x, label))
 
     def features(self, x: Float[Tensor, "B C H W"], label: Labels) -> Float[Tensor, "B F"]:
-        """What the posterior is given."""
+        """Return what the posterior is given."""
         return self.encoder(x, *_told(self.encoder, label))
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
@@ -104,7 +104,7 @@ class LatentModel(nn.Module):
         return OfCodes(p, self.posterior, self.latent_size) if self.prior.over_codes else p
 
     def log_joint(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """log p(x, z) of each image and every z that there is, for a posterior that is `enumerated`."""
+        """Return log p(x, z) of each image and every z that there is, for a posterior that is `enumerated`."""
         z = self._every_z()
         return (self._log_px_every(x, z) + self.p_z().log_prob(z)[:, None]).T
 
@@ -113,7 +113,7 @@ class LatentModel(nn.Module):
         return self.posterior.vectors(torch.arange(self.posterior.codes.classes, device=self.device)[:, None])
 
     def _log_px_every(self, x: Float[Tensor, "B C H W"], z: Float[Tensor, "K D"]) -> Float[Tensor, "K B"]:
-        """log p(x|z) of each image and z, each z decoded once."""
+        """Return log p(x|z) of each image and z, each z decoded once."""
         params = self.decoder(z)[:, None].expand(-1, len(x), -1, -1, -1)
         return self.likelihood(params).log_prob(x)
 
@@ -125,7 +125,7 @@ class LatentModel(nn.Module):
         scales_paths: bool = False,
         label: Labels = None,
     ) -> Terms:
-        """One draw of z for each ε, and its log-densities: all that a bound is made of.
+        """Return one draw of z for each ε, and its log-densities: all that a bound is made of.
 
         ELBO = E_q[log p(x|z)] − KL(q(z|x)‖p(z)) = E_q[log p(x|z) + log p(z) − log q(z|x)] (Kingma & Welling 2014,
         equations 3 and 2).
@@ -146,7 +146,7 @@ class LatentModel(nn.Module):
         return Terms(log_px_z, z, q, self.p_z(label), scale, label=label)
 
     def elbo(self, x: Float[Tensor, "B C H W"], k: int = 1, label: Labels = None) -> Float[Tensor, " B"]:
-        """The evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
+        """Return the evidence lower bound of each image in nats, from k draws, its KL analytic where it can be."""
         self._check_values(x)
         noise = self.noise(check_int("k", k), len(x))
         return self.terms(x, self.encode(x, label), noise, label=label).elbo
@@ -161,7 +161,8 @@ class LatentModel(nn.Module):
         proposal: str = "posterior",
         label: Labels = None,
     ) -> importance.LogMarginal:
-        """log p(x) of each image in nats, by importance sampling with exactly k draws: `vae.bound.importance`.
+        """Return log p(x) of each image in nats, by importance sampling with exactly k draws:
+        `vae.bound.importance`.
 
         For a posterior that is `enumerated` it is the exact sum, whatever k.
 
@@ -181,7 +182,7 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int, label: Labels = None) -> Float[Tensor, "N C H W"]:
-        """The means E[x|z], or E[x|z, y], for n draws of z from the prior."""
+        """Return the means E[x|z], or E[x|z, y], for n draws of z from the prior."""
         return self.picture(self.p_z().sample(torch.Size((check_int("n", n),))), label)
 
     @torch.no_grad()
@@ -215,7 +216,7 @@ class LatentModel(nn.Module):
 
 
 def _told(network: Encoder | Decoder, label: Labels) -> tuple[Tensor, ...]:
-    """What a network is called with beside images or z: their labels, if it is told them.
+    """Return what a network is called with beside images or z: their labels, if it is told them.
 
     Raises:
         ConfigError: they are missing.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def draw_key(*parts: int | str) -> int:
-    """A 63-bit seed for the stream named by `parts`, for example ("train", seed, epoch, batch).
+    """Return a 63-bit seed for the stream named by `parts`, for example ("train", seed, epoch, batch).
 
     Keys are BLAKE2b digests, so that neighbouring parts give unrelated streams.
     """
@@ -33,7 +33,7 @@ def set_draws(key: int, device: torch.device) -> None:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator of its own for the stream named by `parts`."""
+    """Return a CPU generator of its own for the stream named by `parts`."""
     return torch.Generator().manual_seed(draw_key(*parts))
 
 
@@ -43,7 +43,7 @@ def of_whole_batch(
     rank: int,
     ranks: int,
 ) -> Shaped[Tensor, "B ..."]:
-    """What a function that draws makes of the share that a rank has of a batch.
+    """Return what a function that draws makes of the share that a rank has of a batch.
 
     The draws are those for the whole batch, of which each rank uses its part, so that they do not depend on the
     number of ranks.

@@ -54,7 +54,7 @@ def train(config: "DictConfig") -> float | None:
 
 
 def main() -> None:
-    """The command, which `resume=<run or sweep>` lets go on with what that directory holds."""
+    """Run the command. With `resume=<run or sweep>` it goes on with what that directory holds."""
     note_typed(sys.argv)
     try:
         with signals_interrupt(), first_rank_leads(sys.argv) as given:

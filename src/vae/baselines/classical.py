@@ -42,7 +42,9 @@ def gaussian(name: str, parameters: int, mean: Tensor, eigenvalues: Tensor, eige
 
 
 def full_gaussian(x: Float[Tensor, "N P"], sigma: float) -> Fitted:
-    """The Gaussian of largest likelihood among those that are nowhere narrower than σ: λ_i = max(λ_i, σ²)."""
+    """Return the Gaussian of largest likelihood among those that are nowhere narrower than σ: λ_i = max(λ_i,
+    σ²).
+    """
     size = x.shape[1]
     mean, eigenvalues, eigenvectors = _spectrum(x)
     return gaussian(
@@ -51,7 +53,8 @@ def full_gaussian(x: Float[Tensor, "N P"], sigma: float) -> Fitted:
 
 
 def probabilistic_pca(x: Float[Tensor, "N P"], latent_size: int, sigma: float) -> Fitted:
-    """A linear VAE with D latents at its optimum: the D largest λ, the mean of the others (Tipping & Bishop 1999).
+    """Return a linear VAE with D latents at its optimum: the D largest λ, the mean of the others (Tipping &
+    Bishop 1999).
 
     It is what `likelihood=gaussian_learned` with linear networks tends to.
     """
@@ -67,7 +70,7 @@ def probabilistic_pca(x: Float[Tensor, "N P"], latent_size: int, sigma: float) -
 
 
 def factor_analysis(x: Float[Tensor, "N P"], latent_size: int, sigma: float) -> Fitted:
-    """x = Wz + b + ε with a noise variance for each pixel (by scikit-learn), none of them below σ²."""
+    """Return x = Wz + b + ε with a noise variance for each pixel (by scikit-learn), none of them below σ²."""
     from sklearn.decomposition import FactorAnalysis
 
     size = x.shape[1]
@@ -96,7 +99,7 @@ def gaussian_mixture(x: Float[Tensor, "N P"], components: int, sigma: float, see
 
 
 def kernel_density(x: Float[Tensor, "N P"], validation: Float[Tensor, "M P"], sigma: float) -> Fitted:
-    """The mean of N(x_i, h² I) over the training images, h from σ to 0.5, the best on validation images."""
+    """Return the mean of N(x_i, h² I) over the training images, h from σ to 0.5, the best on validation images."""
     widths = torch.logspace(math.log10(sigma), math.log10(max(0.5, 2 * sigma)), BANDWIDTHS, dtype=x.dtype).tolist()
     square = _squared_distances(validation, x)
     scores = [_kernels(square, h, x.shape[1]).mean() for h in widths]
@@ -116,7 +119,7 @@ def fit_all(
     components: int,
     sigma: float,
 ) -> list[Fitted]:
-    """Every classical model, fitted to the same images."""
+    """Return every classical model, fitted to the same images."""
     fits: dict[str, Callable[[], Fitted]] = {
         "probabilistic PCA": lambda: probabilistic_pca(train, latent_size, sigma),
         "factor analysis": lambda: factor_analysis(train, latent_size, sigma),
@@ -132,7 +135,7 @@ def fit_all(
 
 
 def _spectrum(x: Float[Tensor, "N P"]) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean, and the covariance's eigenvalues from the largest with their vectors."""
+    """Return the mean, and the covariance's eigenvalues from the largest with their vectors."""
     mean = x.mean(0)
     eigenvalues, eigenvectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
     return mean, eigenvalues.flip(0).clamp(min=0), eigenvectors.flip(1)

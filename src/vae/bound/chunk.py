@@ -25,7 +25,7 @@ def terms_in_chunks(
     scales_paths: bool = False,
     label: Int64[Tensor, " B"] | None = None,
 ) -> Terms:
-    """The terms of all draws, decoded `chunk` of them at a time.
+    """Return the terms of all draws, decoded `chunk` of them at a time.
 
     What lies between the noise and the log-densities is not kept for the backward pass but computed a second time
     there, so that memory is that of one chunk. Values and gradients are those of all draws at once.

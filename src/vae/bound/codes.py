@@ -52,7 +52,7 @@ class Codebook(Protocol):
         """z of codes."""
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """The codes of z, or where there is none for z, those of what is nearest."""
+        """Return the codes of z, or where there is none for z, those of what is nearest."""
 
 
 class OfCodes(Distribution):
@@ -71,7 +71,7 @@ class OfCodes(Distribution):
         super().__init__(p.batch_shape, Size((size,)), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """log p(c) in nats, at the code of z.
+        """Return log p(c) in nats, at the code of z.
 
         Of independent choices as one-hot vectors it is Σ_i Σ_k z_ik log p_ik, differentiable in z as in `OneHot`.
         """
@@ -87,7 +87,7 @@ class OfCodes(Distribution):
 
 
 def _table(p: Distribution) -> Float[Tensor, "n K"] | None:
-    """log p(c_i = k) where the choices are independent."""
+    """Return log p(c_i = k) where the choices are independent."""
     if isinstance(p, Independent) and isinstance(p.base_dist, Categorical):
         return p.base_dist.logits
     return None
@@ -126,7 +126,7 @@ class PointCode(Distribution):
         return self.z.expand(self._extended_shape(Size(sample_shape)))
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The log-probability: 0 at z, −∞ elsewhere."""
+        """Return the log-probability: 0 at z, −∞ elsewhere."""
         at_z = (value == self.z).all(-1)
         return torch.where(at_z, 0.0, -torch.inf).to(self.z.dtype)
 
@@ -182,11 +182,11 @@ class OneHot(Distribution):
         return self.log_q.exp().squeeze(-2).movedim(-1, 0)
 
     def flatter(self, by: float) -> "OneHot":
-        """The choices with probabilities in proportion to q^(1/by)."""
+        """Return the choices with probabilities in proportion to q^(1/by)."""
         return OneHot(self.log_q / by)
 
     def at(self, gumbel: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
-        """The draws of this noise."""
+        """Return the draws of this noise."""
         perturbed = self.log_q + gumbel.unflatten(-1, self.log_q.shape[-2:])
         soft = (perturbed / self.temperature).softmax(-1)
         if self.relaxed:

@@ -51,7 +51,7 @@ def log_marginal(
     proposal: str = "posterior",
     label: Int64[Tensor, " B"] | None = None,
 ) -> LogMarginal:
-    """log p(x) of each image in nats, estimated by importance sampling with exactly k draws.
+    """Return log p(x) of each image in nats, estimated by importance sampling with exactly k draws.
 
     log (1/k) Σ_k w_k with w_k = p(x|z_k) p(z_k) / r(z_k|x) (Burda et al. 2016, section 5), encoding once,
     accumulated in float64. A lower bound in expectation, tight as k grows.
@@ -89,7 +89,7 @@ def log_marginal(
 
 
 def exact(log_joint: Float[Tensor, "B S"], k: int) -> LogMarginal:
-    """log p(x) = log Σ_z p(x, z) where every z is there: as k draws without error would give it.
+    """Return log p(x) = log Σ_z p(x, z) where every z is there: as k draws without error would give it.
 
     Args:
         log_joint: log p(x, z) of each image and z.
@@ -134,7 +134,7 @@ class Defensive:
         return torch.where(part < self.SHARES[0], own, outside)
 
     def log_prob(self, value: Float[Tensor, "K B D"]) -> Float[Tensor, "K B"]:
-        """The log-density of the mixture."""
+        """Return the log-density of the mixture."""
         parts = torch.stack([of.log_prob(value) for of in (self.q, self.wide, self.p)])
         return (parts + parts.new_tensor(self.SHARES).log()[:, None, None]).logsumexp(0)
 
@@ -155,7 +155,7 @@ class Stretched:
         return self.centre + self.by * (self.q.rsample(sample_shape) - self.centre)
 
     def log_prob(self, value: Float[Tensor, "K B D"]) -> Float[Tensor, "K B"]:
-        """The log-density."""
+        """Return the log-density."""
         narrowed = self.centre + (value - self.centre) / self.by
         return self.q.log_prob(narrowed) - self.q.event_shape.numel() * math.log(self.by)
 
@@ -213,7 +213,7 @@ class RunningWeights:
         self.convergence[self.drawn] = self.log_mean
 
     def result(self) -> LogMarginal:
-        """The estimate from all weights.
+        """Return the estimate from all weights.
 
         Its standard error is the spread of the estimates of G groups of k/G draws, brought to k draws by the rate
         at which a mean converges: G^{−½}, or G^{−(1 − k̂)} where the weights' tail is so heavy (k̂ > ½) that they
@@ -231,13 +231,15 @@ class RunningWeights:
         return LogMarginal(self.log_mean, spread * self.groups**-rate, ess, shape, doublings, self.convergence)
 
     def _log_means(self, log_sums: Float[Tensor, "G B"]) -> Float[Tensor, "G B"]:
-        """Of groups of which each is made of every so many of the draws."""
+        """Return the log means of groups, each of which takes every so many of the draws."""
         groups = len(log_sums)
         sizes = torch.tensor([len(range(first, self.k, groups)) for first in range(groups)])
         return log_sums - sizes.to(log_sums).log()[:, None]
 
     def _doublings(self, log_sums: Float[Tensor, "G B"]) -> Float[Tensor, "B 2"]:
-        """The mean estimate from all, minus that from each half; from each half, minus that from each quarter."""
+        """Return the mean estimate from all, minus that from each half; from each half, minus that from each
+        quarter.
+        """
         found = [self._log_means(log_sums).mean(0)]
         while len(log_sums) > 1:
             log_sums = log_sums.unflatten(0, (2, -1)).logsumexp(0)

@@ -10,7 +10,7 @@ Grid = tuple[int, int]
 
 
 def as_maps(z: Float[Tensor, "*N D"], grid: Grid) -> Float[Tensor, "*N c h w"]:
-    """The maps of z, which has c = D / (h·w) numbers for each place of the grid, in raster order."""
+    """Return the maps of z, which has c = D / (h·w) numbers for each place of the grid, in raster order."""
     return z.unflatten(-1, (*grid, -1)).movedim(-1, -3)
 
 
@@ -20,5 +20,5 @@ def as_vector(maps: Float[Tensor, "*N c h w"]) -> Float[Tensor, "*N D"]:
 
 
 def at_places(features: Float[Tensor, "B F"], grid: Grid) -> Float[Tensor, "B n f"]:
-    """The features at each place of maps on the grid, which an encoder gives flattened."""
+    """Return the features at each place of maps on the grid, which an encoder gives flattened."""
     return features.unflatten(1, (-1, prod(grid))).mT

@@ -19,7 +19,7 @@ FEWEST = 5
 
 
 def tail_size(k: int) -> int:
-    """How many of k weights are the tail: min(k/5, 3√k) (Vehtari et al. 2024, section 2)."""
+    """Return how many of k weights are the tail: min(k/5, 3√k) (Vehtari et al. 2024, section 2)."""
     return math.ceil(min(k / 5, 3 * math.sqrt(k)))
 
 
@@ -41,7 +41,7 @@ def pareto_k(log_top: Float[Tensor, "M B"], k: int) -> Float[Tensor, " B"]:
 
 
 def generalized_pareto_shape(x: Float[Tensor, "N B"]) -> Float[Tensor, " B"]:
-    """The shape k of F(x) = 1 − (1 + k x/σ)^{−1/k} that fits N values, of each column.
+    """Return the shape k of F(x) = 1 − (1 + k x/σ)^{−1/k} that fits N values, of each column.
 
     By the mean over the profile likelihood of b = −k/σ (Zhang & Stephens 2009, A new and efficient estimation
     method for the generalized Pareto distribution, section 3), drawn a little towards ½ as Vehtari et al. 2024 do

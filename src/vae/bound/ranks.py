@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 
 def mean_over_ranks(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """The mean of a tensor over the ranks, the same on all of them; itself where there is one.
+    """Return the mean of a tensor over the ranks, the same on all of them; itself where there is one.
 
     Every rank must call it, in the same order: in training steps only, since ranks evaluate other batches.
     """
@@ -21,7 +21,8 @@ def mean_over_ranks(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 
 
 def of_all_ranks(share: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
-    """The shares that ranks have of a batch as one, in their order, without gradients; itself where there is one.
+    """Return the shares that ranks have of a batch as one, in their order, without gradients; itself where
+    there is one.
 
     Every rank must call it, with a share of one size.
     """
@@ -33,7 +34,7 @@ def of_all_ranks(share: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
 
 
 def several_ranks() -> bool:
-    """Whether there are several ranks."""
+    """Return whether there are several ranks."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 

@@ -219,7 +219,7 @@ def analytic_kl(q: Distribution, p: Distribution) -> Float[Tensor, " B"]:
 
 
 def has_analytic_kl(q: Distribution, p: Distribution) -> bool:
-    """Whether KL(q‖p) has a closed form."""
+    """Return whether KL(q‖p) has a closed form."""
     try:
         analytic_kl(q, p)
     except ConfigError:

@@ -124,7 +124,7 @@ class Pictures(Callback):
         what: str,
         epoch: int | None,
     ) -> dict[str, Sheet]:
-        """What shows how images change with z, or with the codes."""
+        """Return what shows how images change with z, or with the codes."""
         sheets = {}
         if pairs := min(len(x) // 2, 8):
             sheets["interpolations"] = interpolation_sheet(model, x[:pairs], x[pairs : 2 * pairs])
@@ -137,7 +137,7 @@ class Pictures(Callback):
     def _final_sheets(
         self, model: LatentModel, data: ImageDataModule, corruption: torch.nn.Module
     ) -> dict[str, Sheet]:
-        """What is drawn of the final model only, as it takes more than a moment."""
+        """Return what is drawn of the final model only, as it takes more than a moment."""
         x = data.images("test", 500)[0].to(model.device)
         seen = seen_by_encoder(corruption, x, self.seed)
         q = model.encode(x if seen is None else seen)
@@ -158,7 +158,7 @@ class Pictures(Callback):
         return self._drawn(lambda: model.p_z().sample(torch.Size((64,))))
 
     def _drawn(self, draw: Callable[[], T]) -> T:
-        """What is drawn, the same each time."""
+        """Return what is drawn, the same each time."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(generator("pictures", self.seed).get_state())
             return draw()

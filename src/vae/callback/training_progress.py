@@ -89,7 +89,7 @@ class TrainingProgress(Callback):
         return f"{now}" if most is None else f"{min(now, most)}/{most}"
 
     def _share(self, trainer: Trainer) -> float | None:
-        """Of all steps that there will be, as far as that is known."""
+        """Return the share of all steps that there will be, as far as that is known."""
         shares = []
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             batches = (trainer.fit_loop.epoch_loop.batch_idx + 1) / max(trainer.num_training_batches, 1)

@@ -38,7 +38,7 @@ class Causal(nn.Module, ABC):
     def forward(
         self, values: Float[Tensor, "N C H W"], condition: Float[Tensor, "N M H W"] | None = None
     ) -> Float[Tensor, "N O H W"]:
-        """All outputs in one pass."""
+        """Return all outputs in one pass."""
 
     @abstractmethod
     def generate(

@@ -50,7 +50,7 @@ class PixelCNN(Causal):
     def forward(
         self, values: Float[Tensor, "N C H W"], condition: Float[Tensor, "N M H W"] | None = None
     ) -> Float[Tensor, "N O H W"]:
-        """All outputs in one pass."""
+        """Return all outputs in one pass."""
         above = left = values
         for layer in self.layers:
             above, left = layer(above, left, condition)
@@ -105,7 +105,7 @@ class GatedLayer(nn.Module):
         left: Float[Tensor, "N C H W"],
         condition: Float[Tensor, "N M H W"] | None,
     ) -> tuple[Float[Tensor, "N D H W"], Float[Tensor, "N D H W"]]:
-        """The next maps of what sees rows down to its own, and of what sees those above and to the left."""
+        """Return the next maps of what sees rows down to its own, and of what sees those above and to the left."""
         to_above, to_left = self.of_condition(condition)
         rows = self.down(F.pad(above, (self.side, self.side, self.side, 0))) + to_above
         # A place may see the rows above its own only, so that these are moved down by one.
@@ -115,7 +115,7 @@ class GatedLayer(nn.Module):
         return gate(rows), new if self.is_first else left + new
 
     def of_condition(self, condition: Tensor | None) -> tuple[Tensor | float, Tensor | float]:
-        """What the condition adds to each stack."""
+        """Return what the condition adds to each stack."""
         return (0.0, 0.0) if self.given is None else self.given(condition).chunk(2, dim=1)
 
 
@@ -153,7 +153,9 @@ class RowByRow:
         self.place = r
 
     def at(self, c: int, left: Float[Tensor, "N C"] | None) -> Float[Tensor, "N D"]:
-        """The next map of the second stack at column c, given its input there; the first layer has none yet."""
+        """Return the next map of the second stack at column c, given its input there; the first layer has none
+        yet.
+        """
         layer = self.layer
         if left is not None:
             self.put(c, left)

@@ -50,7 +50,7 @@ class Transformer(Causal):
     def forward(
         self, values: Float[Tensor, "N C H W"], condition: Float[Tensor, "N M H W"] | None = None
     ) -> Float[Tensor, "N O H W"]:
-        """All outputs in one pass."""
+        """Return all outputs in one pass."""
         entered = self.enter(values.flatten(2).mT)  # (N, L, E)
         start = self.start.expand(len(values), 1, -1)
         h = torch.cat((start, entered[:, :-1]), 1) + self._known(condition)
@@ -78,7 +78,7 @@ class Transformer(Causal):
         return drawn.unflatten(2, (self.height, self.width))
 
     def _known(self, condition: Tensor | None) -> Float[Tensor, "... L E"]:
-        """What each place has besides the values."""
+        """Return what each place has besides the values."""
         return self.position if self.given is None else self.position + self.given(condition.flatten(2).mT)  # type: ignore[union-attr]
 
 
@@ -105,7 +105,7 @@ class Block(nn.Module):
     def next(
         self, h: Float[Tensor, "N 1 E"], kept: tuple[Tensor, Tensor] | None
     ) -> tuple[Float[Tensor, "N 1 E"], tuple[Tensor, Tensor]]:
-        """The next place alone, given the keys and values of those before; the same with its own."""
+        """Return the next place alone, given the keys and values of those before; the same with its own."""
         query, key, value = self._split(h)
         if kept is not None:
             key, value = torch.cat((kept[0], key), 2), torch.cat((kept[1], value), 2)

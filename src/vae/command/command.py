@@ -50,7 +50,7 @@ def _is_first_rank() -> bool:
 
 
 def _for_data(name: str) -> str:
-    """The file under conf/for_data of a set of images, or `any` where there is none."""
+    """Return the file under conf/for_data of a set of images, or `any` where there is none."""
     return name if name in GlobalHydra.instance().config_loader().get_group_options("for_data") else "any"
 
 
@@ -74,7 +74,9 @@ OF_NO_NAME = (
 
 
 def _run_name(name: str) -> str:
-    """What a run is called where runs are listed: its name, and what was typed that makes it another than most."""
+    """Return what a run is called where runs are listed: its name, and what was typed that makes it another
+    than most.
+    """
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     varied = [each for each in typed if not each.lstrip("+~").startswith(OF_NO_NAME)]
     return " ".join([name, *varied])[:128]
@@ -214,14 +216,18 @@ STAND_ALONE = (
 
 
 def flags_first(argv: list[str]) -> list[str]:
-    """The same with all flags in front, as argparse (3.11) takes no overrides both before and after a flag."""
+    """Return the same with all flags in front, as argparse (3.11) takes no overrides both before and after a
+    flag.
+    """
     words, known = one_word_flags(argv[1:]), {*STAND_ALONE, *TAKES_A_VALUE.values()}
     flags = list(dict.fromkeys(word for word in words if word.partition("=")[0] in known))
     return [argv[0], *flags, *(word for word in words if word not in flags)]
 
 
 def one_word_flags(arguments: Sequence[str]) -> list[str]:
-    """The same with each flag and its value as one word: `--config-dir=X` for `--config-dir X` and `-cd X`."""
+    """Return the same with each flag and its value as one word: `--config-dir=X` for `--config-dir X` and `-cd
+    X`.
+    """
     found: list[str] = []
     waiting = ""
     for argument in arguments:
@@ -241,7 +247,9 @@ HOME = re.compile(r"(?<=[=,\[])~[\w.-]*(?=[/,\]]|$)[^,\]]*")
 
 
 def at_home(argument: str) -> str:
-    """The same with `~` and `~user` as homes at the beginning of a value, where neither shell nor Hydra looks."""
+    """Return the same with `~` and `~user` as homes at the beginning of a value, where neither shell nor Hydra
+    looks.
+    """
 
     def home(match: re.Match[str]) -> str:
         path = os.path.expanduser(match[0])
@@ -266,7 +274,7 @@ def check_flags(arguments: list[str], config_name: str) -> None:
 
 
 def how_to_go_on(config: DictConfig) -> str:
-    """What to type after an interruption."""
+    """Return what to type after an interruption."""
     run = OmegaConf.select(config, "paths.run")
     saved = run is not None and Path(run, ".hydra", "config.yaml").is_file()
     return f"{TRAIN} {shlex.quote(f'resume={run}')} goes on" if saved else "nothing was saved"
@@ -295,12 +303,12 @@ def quote_argument(argv: list[str], key: str, lists: bool = False) -> list[str]:
 
 
 def keys_of(arguments: Iterable[str]) -> set[str]:
-    """The keys that arguments give a value to."""
+    """Return the keys that arguments give a value to."""
     return {argument.lstrip("+~").partition("=")[0] for argument in arguments if not argument.startswith("-")}
 
 
 def trust_of(arguments: Iterable[str]) -> list[str]:
-    """The packages that arguments of a command trust, before Hydra has read these."""
+    """Return the packages that arguments of a command trust, before Hydra has read these."""
     given = [
         argument.lstrip("+").partition("=")[2]
         for argument in arguments
@@ -320,12 +328,14 @@ def note_typed(argv: Sequence[str]) -> None:
 
 
 def typed_command() -> str | None:
-    """The command line as it was typed; None in a sweep, whose jobs have others, and in what a command started."""
+    """Return the command line as it was typed; None in a sweep, whose jobs have others, and in what a command
+    started.
+    """
     is_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     return None if is_sweep else _typed
 
 
 def what_resumes() -> set[str] | None:
-    """The keys that somebody typed behind `resume=<run>`; None if the present job was not started so."""
+    """Return the keys that somebody typed behind `resume=<run>`; None if the present job was not started so."""
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return keys_of(typed) if keys_of(typed) >= {"resume"} and HydraConfig.get().mode == RunMode.RUN else None

@@ -32,7 +32,7 @@ ENDS_WITH = "VAE_ENDS_WITH_PROCESS"
 
 
 def is_child() -> bool:
-    """Whether this process is a further rank that the first one started."""
+    """Return whether this process is a further rank that the first one started."""
     return CHILD in os.environ
 
 
@@ -146,7 +146,7 @@ _store: "TCPStore | None" = None
 
 
 def started() -> Started | None:
-    """Who has started this process as one of several; None if it is one by itself.
+    """Return who has started this process as one of several; None if it is one by itself.
 
     SLURM's batch script is one process, too, whatever tasks it has asked for: it begins no step.
     """
@@ -162,7 +162,7 @@ def started() -> Started | None:
 
 
 def what_to_type(there: Started) -> str:
-    """The command that fits so many processes, and the one that needs no starter."""
+    """Return the command that fits so many processes, and the one that needs no starter."""
     each = there.processes // there.nodes
     keys = f"trainer.devices={each}" + (f" trainer.num_nodes={there.nodes}" if there.nodes > 1 else "")
     starter = f"srun --ntasks-per-node={each}" if there.by == "srun" else f"torchrun --nproc-per-node={each}"
@@ -210,7 +210,9 @@ def _key() -> str:
 
 
 def _meeting_point(there: Started) -> "TCPStore":
-    """A store of torchrun's own; or one that the first rank keeps, beside the port that Lightning will use."""
+    """Return a store of torchrun's own; or one that the first rank keeps, beside the port that Lightning will
+    use.
+    """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     if there.by == "torchrun":

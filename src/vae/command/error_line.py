@@ -25,7 +25,7 @@ def error_line(error: BaseException, arguments: Sequence[str], config_name: str 
 
 
 def _error_line(error: BaseException, arguments: Sequence[str], config_name: str) -> str:
-    """One line that says what is wrong: the key, the value, and what is allowed.
+    """Return one line that says what is wrong: the key, the value, and what is allowed.
 
     Args:
         error: what was raised.
@@ -55,7 +55,7 @@ def _error_line(error: BaseException, arguments: Sequence[str], config_name: str
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An exception and its causes, outermost first."""
+    """Return an exception and its causes, outermost first."""
     chain = [error]
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
@@ -91,7 +91,9 @@ def _composition(
 
 
 def flag_hint(arguments: Sequence[str], config_name: str = "train") -> str:
-    """Where `--latent_size 2` or `--latent_size=2` is among the arguments, how it is typed; else nothing."""
+    """Return where `--latent_size 2` or `--latent_size=2` is among the arguments, how it is typed; else
+    nothing.
+    """
     for place, argument in enumerate(arguments):
         name, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and len(name) > 1:
@@ -103,7 +105,7 @@ def flag_hint(arguments: Sequence[str], config_name: str = "train") -> str:
 
 
 def _unreadable(argument: str, arguments: Sequence[str]) -> str:
-    """The line for an argument that is no override: a space too many, or a colon."""
+    """Return the line for an argument that is no override: a space too many, or a colon."""
     here = arguments.index(argument) if argument in arguments else len(arguments)
     before, after = list(arguments[:here]), list(arguments[here + 1 :])
     key, colon, value = argument.partition(":")
@@ -126,7 +128,7 @@ def _unreadable(argument: str, arguments: Sequence[str]) -> str:
 
 
 def _place(error: OSError, arguments: Sequence[str]) -> str | None:
-    """The argument that says where a file or folder is that cannot be used."""
+    """Return the argument that says where a file or folder is that cannot be used."""
     for argument in arguments:
         value = argument.partition("=")[2].strip("'\"")
         if value and str(error.filename).startswith(value):
@@ -135,17 +137,17 @@ def _place(error: OSError, arguments: Sequence[str]) -> str | None:
 
 
 def _given(key: str, arguments: Sequence[str]) -> str:
-    """What was typed of a key."""
+    """Return what was typed of a key."""
     return next((a for a in arguments if a.lstrip("+~").split("=")[0] == key), key)
 
 
 def _options(group: str) -> list[str]:
-    """The options of a group of conf/."""
+    """Return the options of a group of conf/."""
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def _unknown_key(key: str, arguments: Sequence[str], config_name: str) -> str:
-    """The line for a key that is in no config: what may stand in its place."""
+    """Return the line for a key that is in no config: what may stand in its place."""
     value = _given(key, arguments).partition("=")[2]
     parent, _, leaf = key.rpartition(".")
     keys = _keys(arguments, config_name)
@@ -174,7 +176,7 @@ WORDS = {"learning_rate": "optimizer.lr", "epochs": "trainer.max_epochs", "gpus"
 
 
 def _meant(key: str, keys: Sequence[str]) -> list[str]:
-    """The keys, of all that there are, that end as a key which there is not."""
+    """Return the keys, of all that there are, that end as a key which there is not."""
     parent, _, leaf = key.rpartition(".")
     plain = key.lower().replace("-", "_")
     if same := [each for each in keys if each == plain or each == WORDS.get(plain)]:
@@ -187,7 +189,7 @@ def _meant(key: str, keys: Sequence[str]) -> list[str]:
 
 
 def _like(key: str, keys: Sequence[str]) -> list[str]:
-    """The key that is most like one that there is not: beside it, else anywhere."""
+    """Return the key that is most like one that there is not: beside it, else anywhere."""
     parent, _, leaf = key.rpartition(".")
     beside = {each.rpartition(".")[2]: each for each in keys if each.rpartition(".")[0] == parent}
     leaves = {each.rpartition(".")[2]: each for each in reversed(keys)}
@@ -199,25 +201,27 @@ def _like(key: str, keys: Sequence[str]) -> list[str]:
 
 
 def _similar(word: str, names: Sequence[str]) -> list[str]:
-    """The names like a word, the most similar first, whatever their case."""
+    """Return the names like a word, the most similar first, whatever their case."""
     plain = {name.lower(): name for name in names}
     return [plain[name] for name in difflib.get_close_matches(word.lower(), list(plain), 3)]
 
 
 def _options_with(group: str, key: str) -> list[str]:
-    """The options of a group whose files have a key, at most three."""
+    """Return the options of a group whose files have a key, at most three."""
     of_group = [file for name, file in _group_files() if name == group.replace(".", "/")]
     has = re.compile(rf"^{re.escape(key)}:", re.MULTILINE)
     return [file.stem for file in of_group if has.search(file.read_text(encoding="utf-8"))][:3]
 
 
 def _group_files() -> list[tuple[str, Path]]:
-    """Each file of a group of conf/, after the group's name."""
+    """Return each file of a group of conf/, after the group's name."""
     return [(file.parent.relative_to(CONF).as_posix(), file) for file in sorted(CONF.glob("*/**/*.yaml"))]
 
 
 def _keys(arguments: Sequence[str], config_name: str) -> list[str]:
-    """All keys of the config with the groups that the command line chose: the outer ones first, in their order."""
+    """Return all keys of the config with the groups that the command line chose: the outer ones first, in
+    their order.
+    """
     groups = {name for name, _ in _group_files()}
     return _composed_keys(
         tuple(a for a in arguments if re.match(r"[a-z_/]+=", a) and a.split("=")[0] in groups), config_name
@@ -239,7 +243,7 @@ def _composed_keys(choices: tuple[str, ...], config_name: str) -> list[str]:
 
 
 def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
-    """The keys of a node and of all below it, apart from what the images suggest (`suits`) to the same keys."""
+    """Yield the keys of a node and of all below it, but not what images suggest (`suits`) to the same keys."""
     for name in map(str, node):
         if not name.startswith("_") and name not in ("suits", "for_data", "hydra"):
             yield above + name

@@ -140,14 +140,14 @@ class _Handler:
         raise self.interrupted()  # in no variable of this frame, which its traceback would keep alive
 
     def interrupted(self) -> Interrupted:
-        """What the last signal raises."""
+        """Return what the last signal raises."""
         self.is_swallowed = False
         interrupted = Interrupted(self.signum, self._swallowed)
         self.last = weakref.ref(interrupted)
         return interrupted
 
     def behind(self) -> Interrupted | None:
-        """The signal that has come, if there was one and nobody has obeyed it."""
+        """Return the signal that has come, if there was one and nobody has obeyed it."""
         if self.is_swallowed:
             return self.interrupted()
         raised = None if self.last is None else self.last()

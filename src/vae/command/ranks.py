@@ -45,7 +45,7 @@ class EndTogether(Callback):
 
 
 def first_to_end(processes: list[subprocess.Popen[bytes]], patience: float) -> tuple[int, int] | None:
-    """The rank and the status of a process that has failed, or does within `patience` seconds."""
+    """Return the rank and the status of a process that has failed, or does within `patience` seconds."""
     deadline = time.monotonic() + patience
     while processes:
         for rank, process in enumerate(processes, start=1):
@@ -58,14 +58,16 @@ def first_to_end(processes: list[subprocess.Popen[bytes]], patience: float) -> t
 
 
 def describe_end(rank: int, status: int) -> str:
-    """A line on a rank that was killed; nothing on one that ended with an error, as it has said so itself."""
+    """Return a line on a rank that was killed; nothing on one that ended with an error, as it has said so
+    itself.
+    """
     if status > 0:
         return ""
     return f"error: rank {rank} was killed by {signal.Signals(-status).name} (out of memory, perhaps)"
 
 
 def describe_loss(error: BaseException, trainer: Trainer) -> str:
-    """The line of an error, in plain words where it is only what follows from the end of another host."""
+    """Return the line of an error, in plain words where it is only what follows from the end of another host."""
     if trainer.num_nodes > 1 and isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST):
         return f"error: the connection to another rank was lost: its process or host has ended; {go_on(trainer)}"
     return error_line(error, sys.argv[1:])
@@ -76,7 +78,7 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 
 
 def go_on(trainer: Trainer) -> str:
-    """What to type when a run of several hosts has ended early."""
+    """Return what to type when a run of several hosts has ended early."""
     return f"the same command with {shlex.quote(f'resume={trainer.default_root_dir}')} goes on"
 
 

@@ -83,7 +83,7 @@ def _is_place(kind: Kind) -> bool:
 
 
 def _at_home(value: Any) -> Any:
-    """A path, or a list of paths, with ~ and ~user as the shell has it."""
+    """Return a path, or a list of paths, with ~ and ~user as the shell has it."""
     if isinstance(value, list):
         return [_at_home(each) for each in value]
     return os.path.expanduser(value) if isinstance(value, str) else value
@@ -105,7 +105,9 @@ def _check_keys(node: DictConfig, container: Kind, name: str, follows: bool | No
 
 
 def _kinds(node: DictConfig, container: Kind, name: str) -> tuple[Mapping[str, Kind | None], Iterable[str], bool]:
-    """The kind of each key that a node may have, None for any; the keys it must have; whether others may be."""
+    """Return the kind of each key that a node may have, None for any; the keys it must have; whether others
+    may be.
+    """
     match container:
         case Group(keys, further, is_open):
             return {**keys, **(further or {})}, keys, is_open
@@ -153,7 +155,7 @@ def _arguments(
 
 
 def _target(node: DictConfig, component: Component, name: str) -> str:
-    """The class of an object, which may be named there."""
+    """Return the class of an object, which may be named there."""
     target = node.get("_target_")
     if target is None:
         raise ConfigError(

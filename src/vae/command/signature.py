@@ -65,7 +65,9 @@ def _signature_of(found: _Found) -> Signature | None:
 
 
 def _of_fields(node: ast.ClassDef) -> Signature | None:
-    """What a class takes whose constructor is made of its fields, such as a dataclass or a model of pydantic's."""
+    """Return what a class takes whose constructor is made of its fields, such as a dataclass or a model of
+    pydantic's.
+    """
     fields = [each for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)]
     named = {each.target.id: each for each in fields if isinstance(each.target, ast.Name)}
     required = [name for name, each in named.items() if each.value is None]
@@ -85,7 +87,7 @@ def _of_function(node: ast.FunctionDef, skip: int) -> Signature:
 
 
 def _kind(annotation: ast.expr | None) -> Kind | None:
-    """The kind that an annotation says, None where it says more than plain values."""
+    """Return the kind that an annotation says, None where it says more than plain values."""
     match annotation:
         case ast.Constant(value=str(text)):
             return _kind(ast.parse(text, mode="eval").body)
@@ -117,7 +119,7 @@ def _either(annotations: list[ast.expr]) -> Kind | None:
 
 
 def _find(name: str) -> _Found | None:
-    """The class or function of this full name, wherever its package takes it from."""
+    """Return the class or function of this full name, wherever its package takes it from."""
     top, *parts = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -142,7 +144,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _within(file: Path, module: str, name: str) -> _Found | None:
-    """The class or function that a module calls `name`: its own, or one that it imports."""
+    """Return the class or function that a module calls `name`: its own, or one that it imports."""
     imported, anything = None, list[str]()
     for node in ast.walk(_parsed(file)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name and node.col_offset == 0:
@@ -158,7 +160,7 @@ def _within(file: Path, module: str, name: str) -> _Found | None:
 
 
 def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
-    """The module that is imported from, which a relative import names from where it stands."""
+    """Return the module that is imported from, which a relative import names from where it stands."""
     if not node.level:
         return node.module or ""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]

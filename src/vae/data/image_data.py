@@ -62,7 +62,7 @@ class BatchGroup(NamedTuple):
     keys: tuple[int, ...]
 
     def batches(self) -> Iterator[Batch]:
-        """Of each step, as a `Batch` that is still to be made ready."""
+        """Yield the images of each step as a `Batch` that is still to be made ready."""
         steps = len(self.keys)
         for image, label, key in zip(self.image.chunk(steps), self.label.chunk(steps), self.keys, strict=True):
             yield Batch(image, label, key, True)
@@ -81,14 +81,14 @@ class ImageSubset(Dataset[Batch]):
         return self.batch(Draw(torch.tensor([position]), 0, True))
 
     def __getitems__(self, asked: Draw | list[Draw]) -> Batch | BatchGroup:
-        """One batch, or those of several training steps."""
+        """Return one batch, or those of several training steps."""
         if isinstance(asked, Draw):
             return self.batch(asked)
         positions = torch.cat([draw.positions for draw in asked])
         return BatchGroup(*self._rows(positions), tuple(draw.key for draw in asked))
 
     def batch(self, draw: Draw) -> Batch:
-        """The images of one batch, as bytes."""
+        """Return the images of one batch, as bytes."""
         first = int(draw.positions[0])
         return Batch(*self._rows(draw.positions), draw.key, draw.counts, first, draw.rank, draw.ranks)
 
@@ -163,7 +163,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def sources(self) -> Mapping[str, ImageSet]:
-        """The images as `train`, `test` and, where the set has it, `val`."""
+        """Return the images as `train`, `test` and, where the set has it, `val`."""
 
     def fetch(self) -> None:
         """Download or decode what `sources` will read, where it is not there yet."""
@@ -244,7 +244,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return DataLoader(subset, batch_sampler=draws, collate_fn=_as_it_is, pin_memory=pin)
 
     def _where_it_is_used(self, subset: ImageSubset) -> ImageSubset:
-        """The subset with its images on the training device if they fit there, and else as it is."""
+        """Return the subset with its images on the training device if they fit there, and else as it is."""
         images, labels, _ = subset.source
         device = self._training_device()
         key, share = images.data_ptr(), 1 if self.device == "gpu" else 2
@@ -287,12 +287,12 @@ class ImageDataModule(LightningDataModule, ABC):
         return torch.bernoulli(x) if self.binarize == "dynamic" else x
 
     def images(self, split: str, count: int) -> tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]:
-        """The first `count` images of a split as x, with their labels, the same at every call."""
+        """Return the first `count` images of a split as x, with their labels, the same at every call."""
         source, rows = self.subsets[split].source, self.subsets[split].members[:count]
         return torch.cat(list(self.batches(split, count, count))), source.labels[rows]
 
     def batches(self, split: str, count: int, size: int = 512) -> Iterator[Float[Tensor, "B C H W"]]:
-        """The first `count` images of a split as x, `size` at a time."""
+        """Yield the first `count` images of a split as x, `size` at a time."""
         subset = self.subsets[split]
         with torch.random.fork_rng(devices=[]):
             set_draws(self.split_seed, torch.device("cpu"))
@@ -300,7 +300,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 yield self.to_x(subset.source.images.index_select(0, rows))
 
     def attributes(self, split: str) -> Attributes:
-        """The attributes of each image of a split, in the order of `images`.
+        """Return the attributes of each image of a split, in the order of `images`.
 
         Raises:
             ConfigError: this set has none.
@@ -308,7 +308,7 @@ class ImageDataModule(LightningDataModule, ABC):
         raise ConfigError(f"attribute: {type(self).__name__} has no attributes; data=celeba has")
 
     def train_mean(self) -> Float[Tensor, "C H W"]:
-        """The mean of x over the training images, in chunks, so that memory stays bounded."""
+        """Return the mean of x over the training images, in chunks, so that memory stays bounded."""
         subset = self.subsets["train"]
         total = torch.zeros(self.image_shape, dtype=torch.float64)
         # Of 256 images the sum of bytes is exact in float32, and fits into the processor's caches.
@@ -320,5 +320,5 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that is free on a GPU; 0 on devices of which torch does not tell."""
+    """Return the memory that is free on a GPU; 0 on devices of which torch does not tell."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -6,7 +6,7 @@ from vae.checks import ConfigError
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     if len(sys.argv) != 3 or any(argument.startswith("-") for argument in sys.argv[1:]):
         print("usage: python -m vae.diff RUN RUN", file=sys.stderr)
         raise SystemExit(1)

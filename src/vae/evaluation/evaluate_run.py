@@ -39,7 +39,7 @@ def resolve(config: DictConfig) -> None:
 
 
 def find_runs(pattern: object) -> list[RunDirectory]:
-    """The run directory of this path, or those among what a glob matches, sorted.
+    """Return the run directory of this path, or those among what a glob matches, sorted.
 
     Raises:
         ConfigError: there is none.
@@ -101,7 +101,7 @@ def evaluate_run(run: RunDirectory, config: DictConfig) -> Result | None:
 
 
 def evaluated_data(run_config: DictConfig, config: DictConfig) -> tuple[ImageDataModule, tuple[int, int, int]]:
-    """The images to evaluate on, and the shape of those that the run was trained on."""
+    """Return the images to evaluate on, and the shape of those that the run was trained on."""
     check_choice("split", config.split, ("train", "val", "test"))
     own = run_config.data
     own_shape = instantiate(own).image_shape
@@ -119,7 +119,7 @@ def evaluated_data(run_config: DictConfig, config: DictConfig) -> tuple[ImageDat
 
 
 def evaluated_module(run_config: DictConfig, data: ImageDataModule, own_shape: tuple[int, int, int]) -> VAEModule:
-    """The run's module, with weights still to be loaded and without metrics.
+    """Return the run's module, with weights still to be loaded and without metrics.
 
     Raises:
         ConfigError: the images are of another shape than those the run was trained on.
@@ -135,7 +135,7 @@ def evaluated_module(run_config: DictConfig, data: ImageDataModule, own_shape: t
 
 
 def evaluation_metrics(config: DictConfig, sizes: Sizes) -> tuple[dict[str, Metric], list[str]]:
-    """The metrics of the config, and a line for each that must be left out because files are missing."""
+    """Return the metrics of the config, and a line for each that must be left out because files are missing."""
     metrics, notes = {}, []
     for name, metric in instantiate(config.metric.test).items():
         if metric is None:
@@ -161,7 +161,7 @@ def evaluating_trainer(config: DictConfig) -> Trainer:
 
 
 def remarks(result: Result, data: ImageDataModule) -> Iterator[str]:
-    """What a reader of the numbers must know."""
+    """Yield what a reader of the numbers must know."""
     active, rate = result.number("active_units"), result.number("rate")
     if rate is None:
         yield "the posterior is a point, so that there is no bound, no rate and no likelihood of the images"

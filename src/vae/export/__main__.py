@@ -38,7 +38,7 @@ def export(config: "DictConfig") -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     sys.argv = quote_argument(quote_argument(sys.argv, "run"), "out")
     export()
 

@@ -145,7 +145,9 @@ def _any_number(names: Sequence[str]) -> dict[str, dict[int, torch.export.Dim]]:
 
 @torch.no_grad()
 def _difference(module: nn.Module, graph: Graph, inputs: tuple[Tensor, ...]) -> float:
-    """How far the graph's numbers are from the module's, at most, as a share of the largest if that is above 1."""
+    """Return how far the graph's numbers are from the module's, at most, as a share of the largest if that is
+    above 1.
+    """
     apart = [
         float((found - right).abs().max() / right.abs().max().clamp(min=1))
         for right, found in zip(module(*inputs), graph(*inputs), strict=True)

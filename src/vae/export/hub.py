@@ -49,7 +49,7 @@ def write_weights(run: RunDirectory, checkpoint: str, folder: Path) -> None:
 
 
 def _once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights, those of several names under the first of them; each with memory of its own."""
+    """Return the weights, those of several names under the first of them; each with memory of its own."""
     first: dict[Hashable, str] = {}
     for name, tensor in weights.items():
         first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name, name)
@@ -57,7 +57,7 @@ def _once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:
-    """What of a config others need, without its author's folders."""
+    """Return what of a config others need, without its author's folders."""
     whole = OmegaConf.to_container(config)
     assert isinstance(whole, dict)
     kept = {key: whole[key] for key in KEPT if key in whole}
@@ -93,7 +93,9 @@ def write_card(run: RunDirectory, checkpoint: str, folder: Path, repository: str
 
 
 def _evaluated(run: RunDirectory) -> dict[str, float]:
-    """The test's numbers by `vae.evaluate`, of which the NLL is from more draws; none where there are none."""
+    """Return the test's numbers by `vae.evaluate`, of which the NLL is from more draws; none where there are
+    none.
+    """
     found = read_json(run.path / "evaluation.json") or {}
     metrics = found.get("metrics") if found.get("checkpoint") == "best" else None
     return {name: v for name, v in (metrics or {}).items() if isinstance(v, int | float)}
@@ -155,7 +157,7 @@ def _packages(config: DictConfig) -> list[str]:
 
 
 def _rows(numbers: Mapping[str, float]) -> Iterator[str]:
-    """The numbers, with standard error, unit and meaning; of the NLL with its draws, too."""
+    """Yield the numbers with standard error, unit and meaning, and the draws of the NLL."""
     for name in sorted(OF_THE_BOUND, key=position):
         value = numbers.get(f"test/{name}")
         if value is None:

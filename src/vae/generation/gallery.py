@@ -116,7 +116,7 @@ class Gallery:
                 print(f"no {name}: {error}", file=sys.stderr)
 
     def wanted(self) -> list[str]:
-        """The names of the pictures that are asked for."""
+        """Return the names of the pictures that are asked for."""
         asked = self.config.picture
         if asked is None:
             if self.config.attribute:
@@ -173,7 +173,7 @@ class Gallery:
         return self.model.sample(n, self.temperature, self.seed, self.config.show, self.config.label)
 
     def reconstructions(self) -> Iterator[Path]:
-        """Images beside their reconstructions, with what the encoder sees between the two if that differs."""
+        """Save images beside their reconstructions, with what the encoder sees between the two if that differs."""
         x = self._images(self.n)
         seen = seen_by_encoder(self.corruption, x, self.seed)
         restored = self.model.reconstruct(x if seen is None else seen.clamp(0, 1), self._labels(len(x)))
@@ -198,7 +198,7 @@ class Gallery:
             yield path
 
     def traversal(self) -> Iterator[Path]:
-        """The latents that say the most, each from −3 to 3, about the code of the first image.
+        """Save the latents that say the most, each from −3 to 3, about the code of the first image.
 
         Not about zero: of many latents of a normal prior hardly a draw lies there, nor what decodes to an image.
         """
@@ -233,7 +233,7 @@ class Gallery:
         yield from self.save("neighbors", sheet, drawn)
 
     def progress(self) -> Iterator[Path]:
-        """The samples that were drawn while the run trained, as a GIF, with the bound that was reached."""
+        """Save the samples that were drawn while the run trained as a GIF, with the bound that was reached."""
         files = sorted(self.run.images.glob("epoch_*/samples.png"))
         if not files:
             raise ConfigError(
@@ -253,7 +253,7 @@ class Gallery:
         yield path
 
     def attribute(self) -> Iterator[Path]:
-        """Images with an attribute taken away and added."""
+        """Save images with an attribute taken away and added."""
         if not self.config.attribute:
             raise ConfigError("attribute=null: name one of the data's attributes, as in attribute=Smiling")
         along = direction(self.model.model, self._ready(), self.config.attribute)
@@ -262,7 +262,7 @@ class Gallery:
         yield from self.save("attribute", movement_sheet(way, strengths, self.config.attribute))
 
     def _labels(self, count: int) -> Sequence[int] | int | None:
-        """The classes of `_images`, for a model that is told them; `label` says those of given files."""
+        """Return the classes of `_images`, for a model that is told them; `label` says those of given files."""
         if self.config.images or not self.model.model.classes:
             return self.config.label if self.model.model.classes else None
         labels = self._ready().images("test", 10_000)[1]
@@ -272,14 +272,14 @@ class Gallery:
         return torch.randperm(count, generator=generator("pictures of sample", self.seed))
 
     def _images(self, count: int) -> Float[Tensor, "N C H W"]:
-        """The files that are given, or else images of the test split, drawn by the seed, as x."""
+        """Return the files that are given, or else images of the test split, drawn by the seed, as x."""
         if self.config.images:
             return self.model.x(read_images(_listed(self.config.images), self.data))
         x = self._ready().images("test", 10_000)[0]
         return x[self._order(len(x))[:count]]
 
     def _ready(self) -> ImageDataModule:
-        """The data module with its images read."""
+        """Return the data module with its images read."""
         if not self.data.subsets:
             self.data.prepare_data()
             self.data.setup()
@@ -287,5 +287,5 @@ class Gallery:
 
 
 def _listed(value: object) -> Sequence[str]:
-    """One name or a list of them as a list."""
+    """Return one name or a list of them as a list."""
     return [str(each) for each in value] if isinstance(value, list | ListConfig) else [str(value)]

@@ -52,7 +52,7 @@ class GaussianOptimal(Likelihood):
         self.sigma.copy_(mean_squared_error.sqrt().clamp(min=self.min_sigma))
 
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-        """The decoder output at which the likelihood's mean is `mean`."""
+        """Return the decoder output at which the likelihood's mean is `mean`."""
         return mean
 
 
@@ -68,7 +68,7 @@ class BatchOptimalNormal(Normal):
         self.min_sigma = float(min_sigma)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """log N(value; μ, σ*²), elementwise."""
+        """Return log N(value; μ, σ*²), elementwise."""
         squared_error = (value - self.loc).square()
         variance = mean_over_ranks(squared_error.mean()).clamp(min=self.min_sigma**2)
         return -0.5 * (squared_error / variance + variance.log() + math.log(2 * math.pi))

@@ -47,7 +47,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def params_from_mean(self, mean: Float[Tensor, "C H W"]) -> Float[Tensor, "P H W"]:
-        """The decoder's output at which E[x|z] is `mean`, for `start_from_mean`."""
+        """Return the decoder's output at which E[x|z] is `mean`, for `start_from_mean`."""
 
     @property
     def spread(self) -> Float[Tensor, "..."] | None:

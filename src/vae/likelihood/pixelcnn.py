@@ -104,7 +104,7 @@ class PixelByPixel(Distribution):
         super().__init__(maps.shape[:-3], Size((channels, *maps.shape[-2:])), validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*M C H W"]) -> Float[Tensor, "*L"]:
-        """log p(x|z) in nats, in one pass, over the broadcast batch shapes of x and z."""
+        """Return log p(x|z) in nats, in one pass, over the broadcast batch shapes of x and z."""
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-3])
         maps = self.maps.expand(*shape, *self.maps.shape[-3:]).reshape(-1, *self.maps.shape[-3:])
         x = interleaved(value.expand(*shape, *value.shape[-3:]).reshape(-1, *value.shape[-3:]))
@@ -126,12 +126,12 @@ class PixelByPixel(Distribution):
         return x.unflatten(-1, (-1, self.event_shape[0]))[:, 0].movedim(-1, 1).reshape(shape)
 
     def _condition(self, maps: Float[Tensor, "N P H W"]) -> Float[Tensor, "N M H V"]:
-        """The maps for each channel of each pixel, and which channel it is."""
+        """Return the maps for each channel of each pixel, and which channel it is."""
         channels = self.event_shape[0]
         which = self.likelihood.which_channel.expand(len(maps), -1, -1, -1)
         return torch.cat((maps.repeat_interleave(channels, -1), which), 1)
 
 
 def interleaved(x: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H V"]:
-    """The channels of each pixel side by side, V = C·W."""
+    """Return the channels of each pixel side by side, V = C·W."""
     return x.movedim(1, -1).flatten(2).unsqueeze(1)

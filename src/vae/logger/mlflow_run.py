@@ -69,7 +69,7 @@ class MLflowRun(MLFlowLogger, RunLogger):
             raise ConfigError(f"logger.mlflow.tracking_uri={self.uri}: cannot be used ({why})") from error
 
     def _found(self) -> str | None:
-        """The run that has the id, running again; None if there is none."""
+        """Return the run that has the id, running again; None if there is none."""
         from mlflow.exceptions import MlflowException
 
         client = self._mlflow_client
@@ -90,7 +90,7 @@ class MLflowRun(MLFlowLogger, RunLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The config. What a resumed run has changed stays as it began, as MLflow has it; see its changes.json."""
+        """Log the config. What a resumed run has changed stays as it began; see its changes.json."""
         import pandas as pd
 
         plain = OmegaConf.to_container(OmegaConf.create(params), resolve=True)

@@ -30,7 +30,7 @@ class TensorBoardRun(TensorBoardLogger, RunLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config, as text."""
+        """Log the config as text."""
         text = OmegaConf.to_yaml(OmegaConf.create(params), resolve=True)
         self.experiment.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
 

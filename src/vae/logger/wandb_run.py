@@ -66,14 +66,14 @@ class WandbRun(WandbLogger, RunLogger):
             ) from error
 
     def _server(self) -> str:
-        """Where W&B sends a run that is online."""
+        """Return where W&B sends a run that is online."""
         settings = self._wandb_init.get("settings") or {}
         typed = settings.get("base_url") if isinstance(settings, dict) else None
         return typed or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The config as nested plain values, by which W&B can filter and group, and not as one string a group."""
+        """Log the config as nested plain values, by which W&B can filter and group."""
         plain = OmegaConf.to_container(OmegaConf.create(params), resolve=True)
         super().log_hyperparams(plain)  # type: ignore[arg-type]
 

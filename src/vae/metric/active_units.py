@@ -41,7 +41,7 @@ class ActiveUnits(Metric):
         return self.squares / self.count - (self.total / self.count).square()
 
     def compute(self) -> dict[str, Tensor]:
-        """The number of active latents so far, and the variance of each latent's posterior mean.
+        """Return the number of active latents so far, and the variance of each latent's posterior mean.
 
         Nothing of a single image, which has no variance, and nothing of codes, of which `CodeUsage` tells.
         """
@@ -55,7 +55,8 @@ class ActiveUnits(Metric):
 
 
 def collapse_warning(active_units: float | None, rate: float | None) -> str | None:
-    """A line that says that the posterior has collapsed, and what helps; None where it has not, or is a point.
+    """Return a line that says that the posterior has collapsed, and what helps; None where it has not, or is a
+    point.
 
     Args:
         active_units: how many latents are active; None where that is unknown.

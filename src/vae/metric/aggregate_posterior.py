@@ -70,7 +70,7 @@ class AggregatePosterior(PerImage):
         )
 
     def compute(self) -> dict[str, Tensor]:
-        """The two parts of the rate so far."""
+        """Return the two parts of the rate so far."""
         own, scale = self.rows("log_own"), self.rows("scale")
         n = len(own)
         if n == 0:
@@ -95,7 +95,7 @@ def _is_diagonal_gaussian(q: Distribution) -> bool:
 
 
 def _log_prob_of_pairs(q: Distribution, z: Float[Tensor, "B D"]) -> Float[Tensor, "B B"]:
-    """log q(z_i|x_j) of every draw and every image, in float64."""
+    """Return log q(z_i|x_j) of every draw and every image, in float64."""
     draws = z[:, None].expand(-1, len(z), -1)
     return torch.cat([q.log_prob(part) for part in draws.split(64)]).double()
 
@@ -103,7 +103,9 @@ def _log_prob_of_pairs(q: Distribution, z: Float[Tensor, "B D"]) -> Float[Tensor
 def _log_mixture(
     z: Float[Tensor, "N D"], mean: Float[Tensor, "N D"], scale: Float[Tensor, "N D"]
 ) -> Float[Tensor, " N"]:
-    """log (1/N) Σ_n N(z; μ_n, σ_n²) at each z, the squares multiplied out so that it is products of matrices."""
+    """Return log (1/N) Σ_n N(z; μ_n, σ_n²) at each z, the squares multiplied out so that it is products of
+    matrices.
+    """
     precision = scale.square().reciprocal()
     # Around the common centre, so that little is lost where the terms of (z − μ)² cancel.
     centre = mean.mean(0)

@@ -34,7 +34,7 @@ class CodeUsage(Metric):
             self.counts += torch.bincount(codes.flatten(), minlength=len(self.counts))
 
     def compute(self) -> dict[str, Tensor]:
-        """What the codes so far are."""
+        """Return what the codes so far are."""
         if not len(self.counts):
             return {}
         share = self.counts.double() / self.counts.sum()

@@ -99,7 +99,7 @@ class Scored(NamedTuple):
 
 
 def what_is_scored(config: DictConfig) -> Scored:
-    """The images of a run, and what p(x|z) is of them, from its config."""
+    """Return the images of a run, and what p(x|z) is of them, from its config."""
     values = "bytes" if config.data.get("binarize", "none") == "none" else "binary"
     # Made, as of a likelihood of pixels one by one the kind is an option.
     likelihood = instantiate(config.likelihood)((1, 1, 1))
@@ -107,32 +107,32 @@ def what_is_scored(config: DictConfig) -> Scored:
 
 
 def which_images(data: DictConfig) -> str:
-    """The images of a data config, in words."""
+    """Return the images of a data config, in words."""
     of = [str(data[key]) for key in IMAGES if data.get(key) not in (None, "none")]
     name = str(data._target_).rpartition(".")[2]
     return " ".join([name, *(each for each in of if each != name)])
 
 
 def kind_of_likelihood(likelihood: Any, values: str) -> str:
-    """What p(x|z) is of x that takes these values, `bytes` or `binary`; given a likelihood or its class."""
+    """Return what p(x|z) is of x that takes these values, `bytes` or `binary`; given a likelihood or its class."""
     name = getattr(likelihood, "__name__", type(likelihood).__name__)
     return SCORED.get((getattr(likelihood, "support", ""), values), f"the likelihood {name}")
 
 
 def definition(name: str) -> Definition:
-    """The definition of a number by its name, without the split."""
+    """Return the definition of a number by its name, without the split."""
     pattern = _pattern(name)
     return Definition("", "") if pattern is None else DEFINITIONS[pattern]
 
 
 def position(name: str) -> tuple[int, int, str]:
-    """Where a number stands in a report."""
+    """Return where a number stands in a report."""
     pattern = _pattern(name)
     place = len(DEFINITIONS) if pattern is None else list(DEFINITIONS).index(pattern)
     return place, int(re.sub(r"\D", "", name) or 0), name
 
 
 def _pattern(name: str) -> str | None:
-    """The name in `DEFINITIONS` that fits best, which is the longest."""
+    """Return the name in `DEFINITIONS` that fits best, which is the longest."""
     fitting = [pattern for pattern in DEFINITIONS if re.fullmatch(pattern.replace("*", ".+"), name)]
     return max(fitting, key=len, default=None)

@@ -70,7 +70,7 @@ class Generation(PerImage):
         self.data = data
 
     def density(self, model: LatentModel) -> Distribution | None:
-        """The density fitted to the model's latents (once); None of codes, and beside labels."""
+        """Return the density fitted to the model's latents (once); None of codes, and beside labels."""
         if model.posterior.codes or model.classes:
             return None
         if self._density is None and self.components and self.data is not None:
@@ -94,12 +94,12 @@ class Generation(PerImage):
         return self.network(images.clamp(0, 1).float())
 
     def _features_of_draws(self, batch: EvaluatedBatch, p: Distribution) -> Float[Tensor, "B F"]:
-        """The features of E[x|z] for as many z from p as the batch has images, and of the same classes."""
+        """Return the features of E[x|z] for as many z from p as the batch has images, and of the same classes."""
         set_draws(draw_key("generation", batch.key), batch.x.device)
         return self._features(batch.model.picture(p.sample(batch.x.shape[:1]), batch.label))
 
     def compute(self) -> dict[str, Tensor]:
-        """All distances over the images so far; none for fewer than two images."""
+        """Return all distances over the images so far; none for fewer than two images."""
         real, generated = self.rows("real").double(), self.rows("generated").double()
         if len(real) <= max(self.neighbors, 2):
             return {}
@@ -144,7 +144,9 @@ def frechet_distance(real: Float[Tensor, "N F"], generated: Float[Tensor, "M F"]
 def kernel_distance(
     real: Float[Tensor, "N F"], generated: Float[Tensor, "N F"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The unbiased squared MMD with the kernel (xᵀy/F + 1)³, a mean over subsets, and its standard error."""
+    """Return the unbiased squared MMD with the kernel (xᵀy/F + 1)³, a mean over subsets, and its standard
+    error.
+    """
     blocks = max(1, len(real) // BLOCK)
     pairs = zip(real.tensor_split(blocks), generated.tensor_split(blocks), strict=True)
     values = torch.stack([poly_mmd(*pair) for pair in pairs])
@@ -152,7 +154,9 @@ def kernel_distance(
 
 
 def coverage(centres: Float[Tensor, "N F"], points: Float[Tensor, "M F"], neighbors: int) -> Float[Tensor, ""]:
-    """The share of points within the ball of some centre, which reaches to its `neighbors`-th nearest centre."""
+    """Return the share of points within the ball of some centre, which reaches to its `neighbors`-th nearest
+    centre.
+    """
     radii = torch.cat([d.topk(neighbors + 1, largest=False)[0][:, -1] for d in _distances(centres, centres)])
     inside = [(distances <= radii).any(1) for distances in _distances(points, centres)]
     return torch.cat(inside).double().mean()

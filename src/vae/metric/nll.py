@@ -84,7 +84,7 @@ class NLL(PerImage):
         self.add(batch.first, estimates=torch.stack([*others, *nll], 1))
 
     def compute(self) -> dict[str, Tensor]:
-        """The mean so far, and its uncertainty; nothing where q(z|x) is a point or a single code."""
+        """Return the mean so far, and its uncertainty; nothing where q(z|x) is a point or a single code."""
         if not self.estimates_more:
             return {}
         spread, ess, shape, *rest = self.rows("estimates").unbind(1)
@@ -124,7 +124,8 @@ def planned_images(trainer: Trainer, images: int, batch_size: int) -> int | None
 
 
 def quick_k(trained: int, tested: int) -> int:
-    """The largest of 1, 2, 5, 10, 20, 50 and 100 draws that take a fifth of the training's arithmetic at most.
+    """Return the largest of 1, 2, 5, 10, 20, 50 and 100 draws that take a fifth of the training's arithmetic
+    at most.
 
     A training step costs three times its forward pass, and a draw no more than a forward pass. So the number
     follows from sizes alone, is the same for all models that are trained equally long on the same images, whatever

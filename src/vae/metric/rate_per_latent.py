@@ -34,7 +34,7 @@ class RatePerLatent(Metric):
             self.count += len(kl)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means so far, by latent."""
+        """Return the means so far, by latent."""
         return {"rate_per_latent": self.total / self.count} if self.count else {}
 
 
@@ -50,7 +50,7 @@ def exact_rates(q: Distribution, p: Distribution) -> Float[Tensor, "B D"] | None
 
 @torch.no_grad()
 def mean_rates(model: LatentModel, q: Distribution) -> Float[Tensor, " D"]:
-    """The rate of each latent, a mean over images, for any posterior and prior.
+    """Return the rate of each latent, a mean over images, for any posterior and prior.
 
     Exact where `exact_rates` is. Elsewhere KL(q(z_d|x)‖N(0, 1)) as if q were Gaussian, and for a point the
     or codes the variance of E[z_d|x] over the images, which serve to sort the latents.

@@ -43,14 +43,15 @@ class ReconstructionError(Metric):
         self.count += len(batch.x)
 
     def compute(self) -> dict[str, Tensor]:
-        """The means so far; nothing where reconstructions are not known."""
+        """Return the means so far; nothing where reconstructions are not known."""
         if not self.count:
             return {}
         names = ("mse", "psnr", "ssim") if self.with_ssim else ("mse", "psnr")
         return {name: getattr(self, name) / self.count for name in names}
 
     def _ssim(self, restored: Float[Tensor, "B C H W"], x: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
-        """The SSIM of each image: the mean of its map where the window lies within the image, as in scikit-image.
+        """Return the SSIM of each image: the mean of its map where the window lies within the image, as in
+        scikit-image.
 
         (torchmetrics' own mean is over the whole map, for which it continues the images beyond their borders.)
         """

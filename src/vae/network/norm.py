@@ -15,7 +15,7 @@ GROUPS = 8
 
 
 def norm_layer(name: str, channels: int) -> nn.Module:
-    """A new normalisation of `channels` feature maps.
+    """Return a new normalisation of `channels` feature maps.
 
     `group`: over (up to) 8 groups of channels of one image, so that an image's features depend on no other
     image (Wu & He 2018, Group normalization). `batch`: over the batch, of all ranks (Ioffe & Szegedy
@@ -56,5 +56,5 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def norm_and_activation(channels: int, norm: str, activation: str) -> list[nn.Module]:
-    """What stands between two convolutions."""
+    """Return what stands between two convolutions."""
     return [norm_layer(norm, channels), activation_layer(activation)]

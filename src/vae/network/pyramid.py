@@ -27,7 +27,8 @@ class Level(NamedTuple):
 
 
 def pyramid(shape: tuple[int, int, int], base_width: int, max_width: int, depth: int | None = None) -> list[Level]:
-    """The image itself, then a level for each halving, of `base_width` channels and then twice as many each.
+    """Return the image itself, then a level for each halving, of `base_width` channels and then twice as many
+    each.
 
     Sides are halved, rounding down, until none is above 4 (but at least once), or exactly `depth` times. A
     side of 1 stays.
@@ -57,7 +58,7 @@ def pyramid(shape: tuple[int, int, int], base_width: int, max_width: int, depth:
 
 
 def halve(outer: Level, inner: Level) -> nn.Conv2d:
-    """The strided convolution from a level to the next one inwards; an axis of size 1 is left as it is."""
+    """Return the strided convolution from a level to the next one inwards; an axis of size 1 is left as it is."""
     kernel, stride, padding = _geometry(outer)
     return nn.Conv2d(outer.channels, inner.channels, kernel, stride, padding)
 
@@ -115,7 +116,7 @@ class Resize(nn.Module):
 
 
 def double(inner: Level, outer: Level) -> nn.ConvTranspose2d:
-    """The transpose of `halve`: from a level to the next one outwards, odd sizes restored."""
+    """Return the transpose of `halve`: from a level to the next one outwards, odd sizes restored."""
     kernel, stride, padding = _geometry(outer)
     odd = (outer.height % 2 * (stride[0] - 1), outer.width % 2 * (stride[1] - 1))
     return nn.ConvTranspose2d(inner.channels, outer.channels, kernel, stride, padding, odd)

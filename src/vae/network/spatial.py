@@ -101,7 +101,7 @@ class SpatialDecoder(Decoder):
 
 
 def _levels(shape: tuple[int, int, int], grid: Sequence[int], width: int) -> list[Level]:
-    """The sizes from the image down to the grid.
+    """Return the sizes from the image down to the grid.
 
     Raises:
         ConfigError: halving the image's sides does not lead there.

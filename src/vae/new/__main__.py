@@ -41,7 +41,7 @@ def create(name: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print("usage: python -m vae.new my_project", file=sys.stderr)
         raise SystemExit(1)

@@ -57,7 +57,7 @@ class ELBO(Objective):
             self.uses_draws = self.uses_log_densities and self.counts_latents
 
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
-        """The loss in nats per image at optimiser step `step`."""
+        """Return the loss in nats per image at optimiser step `step`."""
         beta = self.beta(step) if callable(self.beta) else self.beta
         if self.counts_latents:
             rates = terms.latent_kl(self.kl != "monte_carlo").mean(0)

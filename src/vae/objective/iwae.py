@@ -53,7 +53,7 @@ class IWAE(Objective):
         self.elbo_weight = check_number("objective.elbo_weight", elbo_weight, minimum=0, maximum=1)
 
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
-        """The loss in nats per image at optimiser step `step`."""
+        """Return the loss in nats per image at optimiser step `step`."""
         log_w = terms.log_w.unflatten(0, (self.outer, -1))  # (M, K, B)
         bound = log_w.logsumexp(1).mean(0) - math.log(log_w.shape[1])
         # In a stack whose members weigh differently it is a tensor.

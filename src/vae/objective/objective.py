@@ -58,7 +58,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, terms: Terms, step: int | Tensor) -> Float[Tensor, ""]:
-        """The loss in nats per image at optimiser step `step` (a tensor where the step is compiled)."""
+        """Return the loss in nats per image at optimiser step `step` (a tensor where the step is compiled)."""
 
     def settle(self, q: Distribution, p: Distribution) -> None:
         """Choose what was left open, by the kinds of q(z|x) and p(z); called once, before training."""
@@ -71,11 +71,11 @@ class Objective(nn.Module, ABC):
         """Adapt to a training step that has been made; `rate` is that of its images. Called if it `adapts`."""
 
     def own_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The optimiser of its own parameters, if it `trains_itself`."""
+        """Return the optimiser of its own parameters, if it `trains_itself`."""
         raise NotImplementedError
 
     def own_loss(self, seen: Float[Tensor, "B ..."]) -> Float[Tensor, ""]:
-        """What its own parameters are to lower, if it `trains_itself`; called after each step of the model.
+        """Return what its own parameters are to lower, if it `trains_itself`; called after each step of the model.
 
         Args:
             seen: what `forward` has left, of all images of the batch, on whichever rank.
@@ -83,5 +83,5 @@ class Objective(nn.Module, ABC):
         raise NotImplementedError
 
     def numbers(self, step: int) -> dict[str, float]:
-        """What is to be logged beside the loss, by name."""
+        """Return what is to be logged beside the loss, by name."""
         return {}

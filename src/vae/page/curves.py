@@ -26,7 +26,7 @@ class Curve(NamedTuple):
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
-    """Every number of a metrics.csv that was logged in training or validation; none where there is no file."""
+    """Return every number of a metrics.csv from training or validation; none where there is no file."""
     rows = read_rows(path)
     per_epoch = _steps_per_epoch(rows)
     curves: dict[str, Curve] = {}
@@ -42,7 +42,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; none where there is no file. A row that is being written is left out.
+    """Return the rows of a metrics.csv; none where there is no file. A row that is being written is left out.
 
     Raises:
         ConfigError: it is damaged.

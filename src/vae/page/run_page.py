@@ -112,7 +112,7 @@ def run_data(run: RunDirectory, state: str, epoch: int, reason: str = "") -> dic
 
 
 def _tiles(metrics: Mapping[str, float], curves: Mapping[str, Curve]) -> Iterator[tuple[str, str, str]]:
-    """The few numbers on top: of the test images, and until there are those, of the validation images."""
+    """Yield the few numbers on top: of the test images or, until then, of the validation images."""
     for name, unit in TILES:
         value = metrics.get(f"test/{name}")
         split = "test"
@@ -123,7 +123,7 @@ def _tiles(metrics: Mapping[str, float], curves: Mapping[str, Curve]) -> Iterato
 
 
 def _numbers(metrics: Mapping[str, float]) -> Iterator[tuple[str, float | None, str, str]]:
-    """Every number of the test and validation images with its unit and definition."""
+    """Yield every number of the test and validation images with its unit and definition."""
     measured = [name for name in metrics if name.startswith(("test/", "val/"))]
     for name in sorted(measured, key=lambda name: (name.startswith("val/"), position(name.partition("/")[2]))):
         unit, meaning, *_ = definition(name.partition("/")[2])
@@ -152,7 +152,7 @@ def _cost(run: RunDirectory, metrics: Mapping[str, float]) -> Iterator[tuple[str
 
 
 def pictures(folder: Path) -> list[dict[str, Any]]:
-    """Every kind of picture with its frames: those of some epochs, and the final one, whose epoch is null."""
+    """Return every kind of picture with its frames: some epochs', and the final one, whose epoch is null."""
     epochs = sorted(folder.glob("epoch_*"))
     every = -(-len(epochs) // FRAMES) if epochs else 1
     # Counted from the end, as the latest is what one looks at first; and the first is where it all began.
@@ -188,5 +188,5 @@ def _frames(folder: Path, name: str, epochs: list[Path]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _picture(path: Path, changed: int) -> dict[str, Any]:
-    """A picture for the page; those that have not changed since it was written last are not read again."""
+    """Return a picture for the page; those that have not changed since it was written last are not read again."""
     return picture(path, SIDE)

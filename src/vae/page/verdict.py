@@ -36,7 +36,8 @@ class Remark(NamedTuple):
 def verdict(
     run: RunDirectory, config: DictConfig, curves: Mapping[str, Curve], metrics: Mapping[str, float | None]
 ) -> list[Remark]:
-    """All that is to be said of a run: has it collapsed, would it rise further, does it overfit, what comes next?
+    """Return all that is to be said of a run: has it collapsed, would it rise further, does it overfit, what
+    comes next?
 
     Args:
         run: its directory.
@@ -66,13 +67,17 @@ def bound_sentence(metrics: Mapping[str, float | None]) -> str | None:
 
 
 def _gap(elbo: float, nll: float, metrics: Mapping[str, float | None]) -> str:
-    """How far the bound is below log p(x), of which the estimate falls short itself where one draw carries it."""
+    """Return how far the bound is below log p(x), of which the estimate falls short itself where one draw
+    carries it.
+    """
     k, ess = metrics.get("test/nll_k") or nan, metrics.get("test/nll_ess") or inf
     return f"{'at least' if ess < 2 <= k else 'about'} {max(-nll - elbo, 0):.2g}"
 
 
 def closing_lines(run: RunDirectory, metrics: Mapping[str, float], seconds: float) -> str:
-    """What a finished run tells its user: how long it took, the bound, what is wrong with it, where things are."""
+    """Return what a finished run tells its user: how long it took, the bound, what is wrong with it, where
+    things are.
+    """
     names = ("test/elbo", "test/nll", "test/distortion")
     # An autoencoder has no bound: its rate is infinite.
     numbers = [f"{name} {metrics[name]:.4g}" for name in names if isfinite(metrics.get(name, nan))][:2]
@@ -111,7 +116,7 @@ def _collapse(
 
 
 def _course(run: RunDirectory, config: DictConfig, curves: Mapping[str, Curve]) -> Iterator[Remark]:
-    """What the bound on the validation images was doing at the end."""
+    """Yield what the bound on the validation images was doing at the end."""
     validation, training = curves.get("val/elbo"), curves.get("train/elbo")
     if validation is None or len(validation.values) < FEWEST:
         return
@@ -153,7 +158,7 @@ def _change(values: Sequence[float], window: int) -> tuple[float, float]:
 
 
 def _rises(curve: Curve | None, epoch: float) -> bool:
-    """Whether a curve is higher at its end than at an epoch."""
+    """Return whether a curve is higher at its end than at an epoch."""
     if curve is None:
         return False
     then = [value for at, value in zip(curve.epochs, curve.values, strict=True) if at <= epoch]
@@ -184,7 +189,7 @@ def _next(run: RunDirectory, metrics: Mapping[str, float | None], collapsed: boo
 
 
 def command_of(run: RunDirectory, *more: str) -> str:
-    """The command that trains a run, with further overrides in place of its own."""
+    """Return the command that trains a run, with further overrides in place of its own."""
     given = overrides(run)
     keys = {argument.partition("=")[0] for argument in more}
     kept = [argument for argument in given if argument.partition("=")[0] not in keys]
@@ -192,14 +197,14 @@ def command_of(run: RunDirectory, *more: str) -> str:
 
 
 def overrides(run: RunDirectory) -> list[str]:
-    """What was typed behind train.py."""
+    """Return what was typed behind train.py."""
     ignored = ("hydra.", "hydra/", "resume=")
     kept = f"{SEARCHPATH}="
     return [a for a in run.arguments() if a.startswith(kept) or not a.lstrip("+~").startswith(ignored)]
 
 
 def path_argument(path: Path) -> str:
-    """A path for a command line, relative where it is below the current directory."""
+    """Return a path for a command line, relative where it is below the current directory."""
     absolute = path.absolute()
     inside = absolute.is_relative_to(Path.cwd())
     return shlex.quote(str(absolute.relative_to(Path.cwd()) if inside else absolute))

@@ -18,7 +18,7 @@ COMPONENTS = 100
 def code_sheets(
     model: LatentModel, x: Float[Tensor, "N C H W"], of: str = "images", n: int = 40
 ) -> dict[str, Sheet]:
-    """The sheets of a model with codes, by name.
+    """Return the sheets of a model with codes, by name.
 
     `codes`: images, their codes, and what is decoded from them; `components`: of a single latent, what each of its
     classes is; `samples_uniform`: samples from the prior beside samples of codes that are all equally probable.
@@ -40,7 +40,7 @@ def code_sheets(
 
 
 def codes_of(model: LatentModel) -> Codes:
-    """What the codes of a model are made of.
+    """Return what the codes of a model are made of.
 
     Raises:
         ConfigError: the model has none.

@@ -57,16 +57,16 @@ class Categorical(Posterior):
         return gumbel_noise((k, images, self.latent_size), weight)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B E"]) -> Float[Tensor, "K B D"]:
-        """The choices, or of a single latent the classes, as one-hot vectors."""
+        """Return the choices, or of a single latent the classes, as one-hot vectors."""
         assert isinstance(q, OneHot)
         return self.vectors(noise.long()) if self.enumerated else q.at(noise)
 
     def vectors(self, codes: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N D"]:
-        """The one-hot vectors of the choices."""
+        """Return the one-hot vectors of the choices."""
         return one_hot(codes, self.codes)
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """Where z is largest."""
+        """Return where z is largest."""
         return z.unflatten(-1, (-1, self.codes.classes)).argmax(-1)
 
 

@@ -50,17 +50,17 @@ class Exact(Posterior):
         return OneHot(features.unsqueeze(-2), enumerated=True)
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B 1"]:
-        """The classes, each once."""
+        """Return the classes, each once."""
         return every_class(self.codes.classes, images, self.zero)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B 1"]) -> Float[Tensor, "K B D"]:
-        """The classes as one-hot vectors."""
+        """Return the classes as one-hot vectors."""
         return self.vectors(noise.long())
 
     def vectors(self, codes: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N D"]:
-        """The one-hot vector of the class."""
+        """Return the one-hot vector of the class."""
         return one_hot(codes, self.codes)
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """Where z is largest."""
+        """Return where z is largest."""
         return z.argmax(-1, keepdim=True)

@@ -77,11 +77,11 @@ class FiniteScalar(Quantized):
         return self.levels // 2
 
     def vectors(self, codes: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N D"]:
-        """The rounded numbers of each code, in [−1, 1]."""
+        """Return the rounded numbers of each code, in [−1, 1]."""
         digits = codes.unsqueeze(-1) // self.place_values % self.levels
         return ((digits - self._half) / self._half).flatten(-2)
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """The codes whose numbers are nearest to those of z."""
+        """Return the codes whose numbers are nearest to those of z."""
         digits = (z.detach().unflatten(-1, (-1, self.width)) * self._half).round().long() + self._half
         return (torch.minimum(digits.clamp(min=0), self.levels - 1) * self.place_values).sum(-1)

@@ -36,5 +36,5 @@ class IndependentOfImage(Posterior):
         return torch.randn(k, images, self.latent_size, dtype=self.zero.dtype, device=self.zero.device)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B D"]) -> Float[Tensor, "K B D"]:
-        """The noise."""
+        """Return the noise."""
         return noise

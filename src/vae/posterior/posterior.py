@@ -58,7 +58,9 @@ class Posterior(nn.Module, ABC):
         """q(z|x), of batch shape (B,) and event shape (D,)."""
 
     def noise(self, k: int, images: int) -> Float[Tensor, "K B E"]:
-        """What is random in k draws for each image, from the default generator; nothing (E = 0) by default."""
+        """Return what is random in k draws for each image, from the default generator; nothing (E = 0) by
+        default.
+        """
         return next(self.parameters()).new_empty(k, images, 0)
 
     def draw(self, q: Distribution, noise: Float[Tensor, "K B E"]) -> Float[Tensor, "K B D"]:
@@ -70,14 +72,14 @@ class Posterior(nn.Module, ABC):
         raise NotImplementedError
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """The codes of z, or where there is none for z, those of what is nearest."""
+        """Return the codes of z, or where there is none for z, those of what is nearest."""
         raise NotImplementedError
 
     def start_from_features(self, features: Float[Tensor, "N F"]) -> None:
         """Start at features of `images_needed` training images, or of all; called once, before training."""
 
     def penalty(self, q: Distribution) -> Float[Tensor, " B"]:
-        """What the loss of each image has beside the objective's, in nats, and no bound knows."""
+        """Return what the loss of each image has beside the objective's, in nats, and no bound knows."""
         raise NotImplementedError
 
     def after_step(self) -> None:

@@ -54,7 +54,7 @@ class Quantized(Posterior):
         )
 
     def vectors_of(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B n d"]:
-        """The vectors before they are replaced."""
+        """Return the vectors before they are replaced."""
         if self.grid is not None:
             return self.project(at_places(features, self.grid))
         return self.project(features).unflatten(1, (-1, self.width))
@@ -74,6 +74,6 @@ class Quantized(Posterior):
 
 
 def nearest(e: Float[Tensor, "N d"], vectors: Float[Tensor, "K d"]) -> Int64[Tensor, " N"]:
-    """Which of the vectors is the nearest to each e."""
+    """Return which of the vectors is the nearest to each e."""
     with torch.no_grad():
         return (vectors.square().sum(1) - 2 * e @ vectors.T).argmin(1)

@@ -111,7 +111,7 @@ class VectorQuantized(Quantized):
         return self.point(e, codes)
 
     def penalty(self, q: Distribution) -> Float[Tensor, " B"]:
-        """The commitment, and the codebook's own error where it learns by gradient."""
+        """Return the commitment, and the codebook's own error where it learns by gradient."""
         assert isinstance(q, PointCode)
         assert q.before is not None
         e, v = q.before.flatten(1), self.vectors(q.codes)
@@ -119,11 +119,11 @@ class VectorQuantized(Quantized):
         return committed if self.decay is not None else committed + (e.detach() - v).square().sum(1)
 
     def vectors(self, codes: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N D"]:
-        """The codebook's vectors."""
+        """Return the codebook's vectors."""
         return F.embedding(codes, self.codebook).flatten(-2)
 
     def codes_of(self, z: Float[Tensor, "*N D"]) -> Int64[Tensor, "*N n"]:
-        """The codes of the nearest vectors."""
+        """Return the codes of the nearest vectors."""
         e = z.unflatten(-1, (-1, self.width))
         return nearest(e.flatten(0, -2), self.codebook).reshape(e.shape[:-1])
 

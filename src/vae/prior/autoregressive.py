@@ -118,7 +118,7 @@ class Chain(Distribution):
         super().__init__(Size(() if given is None else given.shape[:1]), size, validate_args=False)
 
     def log_prob(self, value: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N"]:
-        """log p(c) in nats, in one pass."""
+        """Return log p(c) in nats, in one pass."""
         codes = value.reshape(-1, value.shape[-1])
         maps = self.embed(codes).mT.unflatten(2, (self.network.height, self.network.width))
         log_p = self.network(maps, self._condition(len(codes))).flatten(2).log_softmax(1)  # (N, K, n)
@@ -140,7 +140,7 @@ class Chain(Distribution):
         return torch.stack(drawn, 1).reshape(shape)
 
     def _condition(self, n: int) -> Float[Tensor, "N Y H W"] | None:
-        """The same for each place, as maps of n values."""
+        """Return the same for each place, as maps of n values."""
         if self.given is None:
             return None
         given = self.given.to(self.embed.weight).repeat(n // len(self.given), 1)

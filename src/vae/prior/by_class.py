@@ -15,7 +15,7 @@ OfLabels = Callable[[Tensor], Distribution]
 
 
 def check_condition(condition: object, classes: object) -> int:
-    """How many classes a prior depends on: 0 with `prior.condition=null`.
+    """Return how many classes a prior depends on: 0 with `prior.condition=null`.
 
     Raises:
         ConfigError: it is to depend on labels, and nobody says how many classes there are.
@@ -50,7 +50,7 @@ class ByClass(Distribution):
         super().__init__(event_shape=Size((count,)), validate_args=False)
 
     def log_prob(self, value: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N"]:
-        """log p(c) in nats, by a pass for each class."""
+        """Return log p(c) in nats, by a pass for each class."""
         codes = value.reshape(-1, value.shape[-1])
         labels = torch.arange(len(self.log_share), device=codes.device)
         joint = [OfOneClass(self, label.expand(len(codes))).log_prob(codes) for label in labels]
@@ -80,7 +80,7 @@ class OfOneClass(Distribution):
         super().__init__(labels.shape, mixture.event_shape, validate_args=False)
 
     def log_prob(self, value: Int64[Tensor, "*N n"]) -> Float[Tensor, "*N"]:
-        """log p(c, y) in nats, of codes whose last axis before that of places is that of the labels."""
+        """Return log p(c, y) in nats, of codes whose last axis before that of places is that of the labels."""
         return self.log_share + self.p.log_prob(value)
 
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Int64[Tensor, "..."]:

@@ -45,7 +45,7 @@ class Table:
     features: list[str] = field(default_factory=list)
 
     def jobs(self, seeds: list[int]) -> list[str]:
-        """The runs, each once: overrides with spaces in between."""
+        """Return the runs, each once: overrides with spaces in between."""
         return [f"{job} seed={seed}" for job in dict.fromkeys(row.job for row in self.rows) for seed in seeds]
 
     @property
@@ -55,7 +55,8 @@ class Table:
 
 
 def read_table(name: object, schedule: object, only: Sequence[str] | None = None) -> Table:
-    """The table of that name under conf/reproduce, or in that YAML file, for a schedule; `only` some of its rows.
+    """Return the table of that name under conf/reproduce, or in that YAML file, for a schedule; `only` some of
+    its rows.
 
     Raises:
         ConfigError: there is none, or it lacks something.
@@ -87,7 +88,7 @@ def read_table(name: object, schedule: object, only: Sequence[str] | None = None
 
 
 def _combinations(grid: dict[str, dict[str, str]]) -> list[dict[str, str]]:
-    """A row for each combination of what the axes of a grid have: names of values, and their overrides."""
+    """Return a row for each combination of what the axes of a grid have: names of values, and their overrides."""
     if not grid:
         return []
     return [

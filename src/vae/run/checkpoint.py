@@ -76,7 +76,7 @@ class SealedCheckpoints(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The contents of a checkpoint file, on the CPU unless `map_location` says otherwise.
+    """Return the contents of a checkpoint file, on the CPU unless `map_location` says otherwise.
 
     Raises:
         DamagedCheckpointError: the file does not match its seal, or is no checkpoint.
@@ -97,7 +97,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint file or in model.safetensors, by their names.
+    """Return the weights in a checkpoint file or in model.safetensors, by their names.
 
     Raises:
         DamagedCheckpointError: the file is damaged, or neither.
@@ -173,7 +173,9 @@ def check_seal(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """The digest of a checkpoint's contents: what its seal says, or of a file without one what it comes to."""
+    """Return the digest of a checkpoint's contents: what its seal says, or of a file without one what it comes
+    to.
+    """
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - len(MAGIC) - DIGEST))
         seal = file.read()

@@ -51,7 +51,7 @@ def _unequal(title: str, first: Mapping[str, Any], second: Mapping[str, Any]) ->
 
 
 def _in_full(value: Any) -> str:
-    """A value as one would type it, however long."""
+    """Return a value as one would type it, however long."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -70,7 +70,7 @@ class RunDirectory:
         self.images = self.path / "images"
 
     def checkpoint(self, name: str = "best") -> Path:
-        """The path of a checkpoint, `best` or `last`.
+        """Return the path of a checkpoint, `best` or `last`.
 
         Raises:
             ConfigError: this is no run directory, or it has no such checkpoint.
@@ -86,7 +86,7 @@ class RunDirectory:
         return path
 
     def last_checkpoint(self) -> Path | None:
-        """Where to continue an interrupted run; None if it ended before its first epoch did.
+        """Return where to continue an interrupted run; None if it ended before its first epoch did.
 
         Raises:
             ConfigError: every checkpoint is damaged.
@@ -94,7 +94,7 @@ class RunDirectory:
         return newest_undamaged(self.path / "checkpoints")
 
     def config(self) -> DictConfig:
-        """The resolved config, with what the keys that are newer than the run meant to it.
+        """Return the resolved config, with what the keys that are newer than the run meant to it.
 
         Raises:
             ConfigError: this is no run directory, its config is damaged, or it says more than a config may.
@@ -102,7 +102,7 @@ class RunDirectory:
         return OmegaConf.create(self._saved())
 
     def resumed_config(self, typed: Collection[str] = ()) -> DictConfig:
-        """The config with which this run is resumed, with the reader's own places.
+        """Return the config with which this run is resumed, with the reader's own places.
 
         Args:
             typed: keys to which the reader gives another value.
@@ -116,7 +116,7 @@ class RunDirectory:
         return resumed(self._saved(), self.path.absolute(), self.config_file, typed)
 
     def loggers(self) -> DictConfig:
-        """The config of the loggers by which more is added to this run, with the reader's own places.
+        """Return the config of the loggers by which more is added to this run, with the reader's own places.
 
         Raises:
             ConfigError: see `resumed_config`.
@@ -125,7 +125,7 @@ class RunDirectory:
         return readers_loggers(self._saved(), self.path.absolute(), self.config_file)
 
     def model_config(self) -> DictConfig:
-        """That part of the config from which the model is made: nothing else in the file matters to who loads it.
+        """Return the part of the config that makes the model: nothing else matters to who loads it.
 
         Raises:
             ConfigError: see `config`, for this part.
@@ -190,7 +190,7 @@ class RunDirectory:
         self._add_to_origin("arguments", list(arguments))
 
     def arguments(self) -> list[str]:
-        """What was typed behind train.py; empty where that is not known."""
+        """Return what was typed behind train.py; empty where that is not known."""
         lines = (_readable(self.origin_file) or {}).get("arguments")
         return (
             [line for line in lines if isinstance(line, str) and is_text(line)] if isinstance(lines, list) else []
@@ -223,12 +223,14 @@ class RunDirectory:
         write_atomically(self.origin_file, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
 
     def origin(self) -> dict[str, str | None]:
-        """Which sources trained this run, and where; without its packages."""
+        """Return which sources trained this run, and where; without its packages."""
         found = _readable(self.origin_file) or {}
         return {key: value for key, value in found.items() if value is None or isinstance(value, str)}
 
     def packages(self) -> dict[str, str]:
-        """The versions of the packages with which this run was trained last; empty where they are not known."""
+        """Return the versions of the packages with which this run was trained last; empty where they are not
+        known.
+        """
         return self._of_origin("packages")
 
     def _of_origin(self, key: str) -> dict[str, str]:
@@ -243,7 +245,7 @@ class RunDirectory:
             self._add_to_origin("images", dict(digests))
 
     def image_digests(self) -> dict[str, str]:
-        """The digest of each split's images; empty where they are not known."""
+        """Return the digest of each split's images; empty where they are not known."""
         return self._of_origin("images")
 
     def compare_images(self, place: str, digests: Mapping[str, str]) -> None:
@@ -277,7 +279,7 @@ class RunDirectory:
         write_atomically(self.changes_file, to_json({"changes": found + new}, indent=2) + "\n")
 
     def changes(self) -> list[dict[str, Any]]:
-        """What has changed since the run began, as `write_changes` has it."""
+        """Return what has changed since the run began, as `write_changes` has it."""
         return (_readable(self.changes_file) or {}).get("changes", [])
 
     def write_metrics(self, metrics: Mapping[str, float | int]) -> None:
@@ -285,16 +287,18 @@ class RunDirectory:
         write_atomically(self.metrics_file, to_json(dict(sorted(metrics.items())), indent=2) + "\n")
 
     def is_complete(self) -> bool:
-        """Whether the final numbers are there; a damaged file has none."""
+        """Return whether the final numbers are there; a damaged file has none."""
         return _readable(self.metrics_file) is not None
 
     def metrics(self) -> dict[str, Any]:
-        """The final numbers."""
+        """Return the final numbers."""
         return read_numbers(self.metrics_file)
 
 
 def _readable(path: Path) -> dict[str, Any] | None:
-    """The contents of a small file that a run can do without. Of a damaged one a warning is all there is."""
+    """Return the contents of a small file that a run can do without. Of a damaged one a warning is all there
+    is.
+    """
     try:
         content = read_json(path)
         check_plain(content or {}, path, resolved=False)
@@ -306,7 +310,9 @@ def _readable(path: Path) -> dict[str, Any] | None:
 
 @cache
 def _defaults() -> DictConfig:
-    """The keys that conf/train.yaml has itself, without what only Hydra can resolve: a key that a run lacks."""
+    """Return the keys that conf/train.yaml has itself, without what only Hydra can resolve: a key that a run
+    lacks.
+    """
     own = OmegaConf.load(CONF / "train.yaml")
     assert isinstance(own, DictConfig)
     plain = [str(key) for key in own if not OmegaConf.is_interpolation(own, str(key))]
@@ -322,7 +328,7 @@ def _joined(before: object, now: str | None) -> str | None:
 
 
 def newest_run(root: Path) -> Path:
-    """The run below a folder that was started or resumed last, of those that have a checkpoint.
+    """Return the run below a folder that was started or resumed last, of those that have a checkpoint.
 
     Raises:
         ConfigError: there is none.

@@ -56,7 +56,7 @@ def lock_file(path: Path, wait: bool = True) -> IO[str] | None:
 
 
 def _has_its_name(file: IO[str], path: Path) -> bool:
-    """Whether the file has not been deleted, by who held its lock, since it was opened."""
+    """Return whether the file has not been deleted, by who held its lock, since it was opened."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:  # there is none any more; of NFS, ESTALE
@@ -81,7 +81,7 @@ def sign(file: IO[str]) -> None:
 
 
 def holder(path: Path) -> str:
-    """Who holds a lock, as far as its file says."""
+    """Return who holds a lock, as far as its file says."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or "an unknown process"
     except FileNotFoundError:  # it has just let go of it
@@ -89,7 +89,7 @@ def holder(path: Path) -> str:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; the file need not exist."""
+    """Return whether a process holds the lock of a file; the file need not exist."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

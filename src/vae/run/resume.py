@@ -110,7 +110,7 @@ def refusal(key: str) -> str | None:
 
 
 def check_changes(saved: DictConfig, config: DictConfig) -> list[Change]:
-    """What a resumed run's config changes, once every key has been found to take effect.
+    """Return what a resumed run's config changes, once every key has been found to take effect.
 
     Keys that follow a changed one are changed with it.
 
@@ -139,7 +139,7 @@ def check_changes(saved: DictConfig, config: DictConfig) -> list[Change]:
 
 
 def config_changes(before: DictConfig, now: DictConfig) -> list[Change]:
-    """The deepest keys at which two configs differ."""
+    """Return the deepest keys at which two configs differ."""
     return list(_changes(_plain(before), _plain(now)))
 
 
@@ -165,7 +165,7 @@ def _has(config: DictConfig, key: str) -> bool:
 
 
 def _changes(before: Any, now: Any, key: str = "") -> Iterator[Change]:
-    """The deepest keys at which two nested containers differ."""
+    """Yield the deepest keys at which two nested containers differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*before, *now]):
             yield from _changes(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
@@ -195,7 +195,7 @@ NOTHING = Progress(0, 0, 0.0, True, False)
 
 
 def progress(path: Path) -> Progress:
-    """How far a checkpoint is.
+    """Return how far a checkpoint is.
 
     Raises:
         DamagedCheckpointError: it cannot be read.
@@ -211,7 +211,7 @@ def progress(path: Path) -> Progress:
 
 
 def is_over(done: Progress, trainer: DictConfig) -> bool:
-    """Whether a trainer's options leave nothing to train."""
+    """Return whether a trainer's options leave nothing to train."""
     most_epochs, most_steps, most_time = trainer.max_epochs, trainer.max_steps, trainer.get("max_time")
     return (
         done.has_stopped
@@ -222,7 +222,7 @@ def is_over(done: Progress, trainer: DictConfig) -> bool:
 
 
 def _seconds(time: Any) -> float:
-    """A time as Lightning takes it: DD:HH:MM:SS, or a dictionary of days, hours, minutes and seconds."""
+    """Return a time as Lightning takes it: DD:HH:MM:SS, or a dictionary of days, hours, minutes and seconds."""
     if isinstance(time, str):
         try:
             days, hours, minutes, seconds = (int(part) for part in time.split(":"))
@@ -313,7 +313,7 @@ class Continuation:
                 )
 
     def describe(self) -> str:
-        """What a finished run says instead of doing anything."""
+        """Return what a finished run says instead of doing anything."""
         end = "a larger trainer.max_epochs, max_steps or max_time trains on"
         how = "early stopping ended it" if self.done.has_stopped else end
         done = f"{self.done.epochs} epochs and {self.done.steps} steps"

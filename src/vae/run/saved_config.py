@@ -77,7 +77,7 @@ PART = re.compile(r"hydra\.sweeper\.(sampler|pruner)(\..+)?")
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A YAML file that holds an object, as plain nested data.
+    """Return a YAML file that holds an object, as plain nested data.
 
     Raises:
         ConfigError: it is damaged, too large, or holds something else than plain data.
@@ -140,7 +140,7 @@ def check_plain(node: Mapping[str, Any], source: object, resolved: bool = True, 
 
 
 def read_numbers(path: Path) -> dict[str, float | None]:
-    """A JSON file of numbers by their names; empty if there is no such file.
+    """Return a JSON file of numbers by their names; empty if there is no such file.
 
     Raises:
         ConfigError: it is damaged, or holds something else.
@@ -154,7 +154,8 @@ def read_numbers(path: Path) -> dict[str, float | None]:
 
 
 def read_evaluations(run: Path) -> dict[str, float]:
-    """The numbers of what `vae.evaluate` has left in a run's folder: `evaluation/nll`, `evaluation_val/nll`, …
+    """Return the numbers of what `vae.evaluate` has left in a run's folder: `evaluation/nll`,
+    `evaluation_val/nll`, …
 
     Raises:
         ConfigError: a file is damaged.
@@ -186,13 +187,16 @@ def check_config(config: Mapping[str, Any], source: object) -> None:
 
 
 def readers_paths() -> DictConfig:
-    """Where the reader has images, caches and weights, by the environment or by default: conf/train.yaml."""
+    """Return where the reader has images, caches and weights, by the environment or by default:
+    conf/train.yaml.
+    """
     own = OmegaConf.load(CONF / "train.yaml")
     return OmegaConf.create({key: own.paths[key] for key in ("data", "cache", "weights")})
 
 
 def readers_data(config: Mapping[str, Any], images: str | None = None, cache: str | None = None) -> dict[str, Any]:
-    """The data config of somebody's run, which reads images where the run did, and writes where its reader does.
+    """Return the data config of somebody's run, which reads images where the run did, and writes where its
+    reader does.
 
     Args:
         config: the run's, plain nested data.
@@ -215,7 +219,9 @@ def readers_data(config: Mapping[str, Any], images: str | None = None, cache: st
 
 
 def _is_readers_cache(folder: object) -> bool:
-    """Whether a folder is the reader's and has decoded images in it, and the environment names no other one."""
+    """Return whether a folder is the reader's and has decoded images in it, and the environment names no other
+    one.
+    """
     if not isinstance(folder, str) or "CACHE_DIR" in os.environ or not hasattr(os, "getuid"):
         return False
     try:
@@ -225,7 +231,7 @@ def _is_readers_cache(folder: object) -> bool:
 
 
 def resumed(config: Mapping[str, Any], folder: Path, source: object, typed: Collection[str] = ()) -> DictConfig:
-    """The config of somebody's run with which it is resumed: with the reader's places in place of its own.
+    """Return the config of somebody's run with which it is resumed: with the reader's places in place of its own.
 
     Args:
         config: plain nested data, as `check_config` lets through.
@@ -283,7 +289,7 @@ def _take_places(
 
 
 def _without_server(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same without the server that MLflow logged to, which is for the reader to say."""
+    """Return the same without the server that MLflow logged to, which is for the reader to say."""
     logger = config.get("logger")
     if not isinstance(logger, dict) or not isinstance(logger.get("mlflow"), dict):
         return config
@@ -292,7 +298,8 @@ def _without_server(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def readers_loggers(config: Mapping[str, Any], folder: Path, source: object) -> DictConfig:
-    """The loggers of somebody's run, with which more is logged: those of `LOGGERS`, with the reader's places.
+    """Return the loggers of somebody's run, with which more is logged: those of `LOGGERS`, with the reader's
+    places.
 
     Args:
         config: plain nested data, as `check_config` lets through.
@@ -311,7 +318,7 @@ def readers_loggers(config: Mapping[str, Any], folder: Path, source: object) -> 
 
 
 def _below(value: str, began: object, key: str, source: object) -> PurePath:
-    """A place as it lies below the run's folder.
+    """Return a place as it lies below the run's folder.
 
     Raises:
         ConfigError: it does not.
@@ -359,7 +366,7 @@ def _unasked(source: object, key: str, value: object) -> ConfigError:
 
 
 def is_plain_name(value: object) -> bool:
-    """Whether this is a name for a file or folder that leads nowhere else."""
+    """Return whether this is a name for a file or folder that leads nowhere else."""
     return (
         isinstance(value, str)
         and value not in ("", ".", "..")
@@ -370,7 +377,8 @@ def is_plain_name(value: object) -> bool:
 
 
 def check_arguments(arguments: Iterable[object], source: object, typed: Collection[str] = ()) -> list[str]:
-    """The saved arguments of a command that its reader takes over: keys of the config tree, with plain values.
+    """Return the saved arguments of a command that its reader takes over: keys of the config tree, with plain
+    values.
 
     Args:
         arguments: as a sweep's folder has them.
@@ -459,7 +467,7 @@ def _check_argument(parsed: Override, key: str, source: object) -> None:
 
 
 def _check_value(key: str, plain: Any, source: object) -> None:
-    """One value of a key of the config tree."""
+    """Check one value of a key of the config tree."""
     group = key.replace("/", ".").partition(".")[0]
     if group == "paths" and key != "paths.data":
         raise ConfigError(f"{key} is set by who starts the sweep")
@@ -479,7 +487,7 @@ def _check_value(key: str, plain: Any, source: object) -> None:
 
 
 def _check_option(key: str, option: object) -> None:
-    """The name of a file in conf/."""
+    """Check the name of a file in conf/."""
     for name in option if isinstance(option, list) else [option]:
         if name is not None and not re.fullmatch(r"\w+(/\w+)*", str(name), re.ASCII):
             raise ConfigError(f"{key}={name} is not the name of an option")
@@ -493,7 +501,7 @@ def _nested(key: str, value: Any) -> Any:
 
 
 def _choices(value: Any) -> list[Any]:
-    """The values that a sweep goes through, or the one value."""
+    """Return the values that a sweep goes through, or the one value."""
     if isinstance(value, ChoiceSweep):
         return list(value.list)
     if isinstance(value, Sweep):
@@ -503,7 +511,7 @@ def _choices(value: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of Hydra's grammar as plain data."""
+    """Return a value of Hydra's grammar as plain data."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, dict):

@@ -102,7 +102,7 @@ SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 @cache
 def named(group: str) -> frozenset[str]:
-    """The classes that may be named in a group: those that conf/ names, and some of libraries."""
+    """Return the classes that may be named in a group: those that conf/ names, and some of libraries."""
     files = (CONF / group).rglob("*.yaml") if group in KINDS else ()
     own = (re.findall(r"^\s*_target_:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files)
     return frozenset(target for targets in own for target in targets).union(LIBRARIES.get(group, ()))
@@ -147,7 +147,7 @@ def check_typed(config: DictConfig) -> None:
 
 
 def values(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of nested containers, at any depth, with its key."""
+    """Yield every value of nested containers, at any depth, with its key."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             below = f"{path}.{key}" if path else str(key)
@@ -194,7 +194,9 @@ def _is_trusted(name: str) -> bool:
 
 
 def trusted() -> set[str]:
-    """The packages that the reader trusts: named on the command line or in VAE_TRUST, or installed as such."""
+    """Return the packages that the reader trusts: named on the command line or in VAE_TRUST, or installed as
+    such.
+    """
     return set(filter(None, os.environ.get(TRUST, "").replace(" ", "").split(","))) | _installed()
 
 
@@ -211,7 +213,9 @@ def _installed() -> frozenset[str]:
 
 
 def typed_folders() -> list[str]:
-    """The folders in which this command was told to look for configs, too: --config-dir and hydra.searchpath."""
+    """Return the folders in which this command was told to look for configs, too: --config-dir and
+    hydra.searchpath.
+    """
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ()
     typed = [
         source for source in sources if source.provider in ("command-line", "hydra.searchpath in command-line")
@@ -234,7 +238,9 @@ def remember_folders(folders: Iterable[str]) -> None:
 
 
 def is_known_folder(folder: str) -> bool:
-    """Whether this user has named a folder of configs before. One is as good as code: Hydra runs what it names."""
+    """Return whether this user has named a folder of configs before. One is as good as code: Hydra runs what
+    it names.
+    """
     return folder in _read_folders()
 
 

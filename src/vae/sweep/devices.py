@@ -18,7 +18,7 @@ _held: list[IO[str]] = []
 
 
 def gpu_count() -> int:
-    """The CUDA devices that this process may use."""
+    """Return the CUDA devices that this process may use."""
     if "torch" not in sys.modules and not _may_have_gpus():
         return 0
     import torch
@@ -27,7 +27,9 @@ def gpu_count() -> int:
 
 
 def _may_have_gpus() -> bool:
-    """Whether a driver is installed: a process that only launches jobs need not wait a second for torch to say."""
+    """Return whether a driver is installed: a process that only launches jobs need not wait a second for torch
+    to say.
+    """
     if not sys.platform.startswith("linux") or Path("/dev/kfd").exists():
         return True
     try:
@@ -38,7 +40,7 @@ def _may_have_gpus() -> bool:
 
 
 def wanted_processes(config: DictConfig) -> int:
-    """The number of processes that a run will have, over all nodes."""
+    """Return the number of processes that a run will have, over all nodes."""
     uses_gpus = config.trainer.accelerator in ("auto", "gpu", "cuda")
     asks_for_all = str(config.trainer.devices) in ("auto", "-1")
     there = gpu_count() if uses_gpus and asks_for_all else 1
@@ -46,7 +48,7 @@ def wanted_processes(config: DictConfig) -> int:
 
 
 def devices_per_node(devices: object, available: int) -> int:
-    """How many devices `trainer.devices` means on a node.
+    """Return how many devices `trainer.devices` means on a node.
 
     Args:
         devices: a number, a list of devices, or `auto`.
@@ -90,7 +92,7 @@ def claim_gpus(config: DictConfig, sweep: Path) -> None:
 
 
 def _take_slot(folder: Path) -> int:
-    """The first number that no living process on this machine holds."""
+    """Return the first number that no living process on this machine holds."""
     folder.mkdir(exist_ok=True)
     for slot in itertools.count():
         if file := lock_file(folder / f"{socket.gethostname()}-{slot}", wait=False):
@@ -100,17 +102,17 @@ def _take_slot(folder: Path) -> int:
 
 
 def cpu_count() -> int:
-    """The CPU cores that this process may use."""
+    """Return the CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def jobs_at_once() -> int:
-    """How many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
+    """Return how many jobs a machine runs at once by default: one for each GPU, else one for each CPU core."""
     return gpu_count() or cpu_count()
 
 
 def gpus_per_job(devices: object) -> int:
-    """How many GPUs a job with these `trainer.devices` asks a scheduler for; none where there are none."""
+    """Return how many GPUs a job with these `trainer.devices` asks a scheduler for; none where there are none."""
     return int(str(devices)) if str(devices).isdigit() and gpu_count() else min(gpu_count(), 1)

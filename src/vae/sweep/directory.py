@@ -60,7 +60,7 @@ class JobDirectory:
         self.metrics_file = self.path / "metrics.json"
 
     def state(self) -> State:
-        """What the files say. A job counts as running for as long as its process holds the job's lock."""
+        """Return what the files say. A job counts as running for as long as its process holds the job's lock."""
         recorded = self.record().get("state", "waiting")
         if recorded not in ("running", "done"):
             return recorded
@@ -69,7 +69,7 @@ class JobDirectory:
         return "running" if is_locked(self.path / LOCK) else "interrupted"
 
     def record(self) -> dict[str, Any]:
-        """The contents of job.json: state, reason, attempts, seconds; empty before the first attempt.
+        """Return the contents of job.json: state, reason, attempts, seconds; empty before the first attempt.
 
         Of a damaged one, that an attempt was made, and which file is damaged.
         """
@@ -112,7 +112,7 @@ class JobDirectory:
         self.update(state=state, reason=reason, seconds=round(seconds, 2))
 
     def metrics(self) -> dict[str, float | None]:
-        """The final numbers; empty if there are none (yet), or they are damaged."""
+        """Return the final numbers; empty if there are none (yet), or they are damaged."""
         return self._numbers() or {}
 
     def _numbers(self) -> dict[str, float | None] | None:
@@ -122,7 +122,7 @@ class JobDirectory:
             return None
 
     def damage(self) -> str | None:
-        """What is wrong with metrics.json; None if it is whole, or not there."""
+        """Return what is wrong with metrics.json; None if it is whole, or not there."""
         try:
             read_numbers(self.metrics_file)
         except ConfigError as error:
@@ -161,7 +161,7 @@ class SweepDirectory:
         self.manifest_file = self.path / "sweep.json"
 
     def manifest(self) -> dict[str, Any]:
-        """The contents of sweep.json.
+        """Return the contents of sweep.json.
 
         Raises:
             ConfigError: this is no sweep's directory.
@@ -198,22 +198,24 @@ class SweepDirectory:
             raise ConfigError(f"{path}: a damaged file (id is {ascii(manifest['id'])[:60]})")
 
     def axes(self) -> list[str]:
-        """The keys that every combination of this sweep has a value for; none where there is no sweep yet."""
+        """Return the keys that every combination of this sweep has a value for; none where there is no sweep
+        yet.
+        """
         if not self.manifest_file.exists():
             return []
         axes = (self.manifest().get("identity") or {}).get("axes") or []
         return [str(axis) for axis in axes]
 
     def job(self, name: str) -> JobDirectory:
-        """The directory of a job."""
+        """Return the directory of a job."""
         return JobDirectory(self.path / name)
 
     def jobs(self) -> list[Job]:
-        """All jobs that the sweep ever had, in the order in which they came."""
+        """Return all jobs that the sweep ever had, in the order in which they came."""
         return [Job(name, values) for name, values in self.manifest()["jobs"].items()]
 
     def states(self, jobs: Sequence[Job]) -> dict[str, State]:
-        """The state of each job, by its name."""
+        """Return the state of each job, by its name."""
         return {job.name: self.job(job.name).state() for job in jobs}
 
     def check(self, identity: Mapping[str, Any]) -> None:
@@ -260,7 +262,7 @@ class SweepDirectory:
             yield
 
     def holder(self) -> str | None:
-        """The process that is at work in this directory as its sweep; None if there is none."""
+        """Return the process that is at work in this directory as its sweep; None if there is none."""
         lock = self.path / LOCK
         return lock.read_text(encoding="utf-8") if is_locked(lock) else None
 
@@ -275,7 +277,7 @@ class SweepDirectory:
 
 
 def first_difference(there: Any, here: Any, key: str = "") -> str | None:
-    """The first place where two nested containers differ, in words; None where they are equal."""
+    """Return the first place where two nested containers differ, in words; None where they are equal."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for name in sorted({*there, *here}):
             found = first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
@@ -286,7 +288,7 @@ def first_difference(there: Any, here: Any, key: str = "") -> str | None:
 
 
 def newest_sweep(root: Path) -> Path:
-    """The sweep below a folder that was started or resumed last.
+    """Return the sweep below a folder that was started or resumed last.
 
     Raises:
         ConfigError: there is none.

@@ -52,7 +52,7 @@ def sweep_arguments(argv: list[str]) -> list[str]:
 
 
 def _own_launcher(directory: SweepDirectory, others: Sequence[str]) -> list[str]:
-    """The arguments by which the sweep has chosen its launcher; none where that one cannot evaluate."""
+    """Return the arguments by which the sweep has chosen its launcher; none where that one cannot evaluate."""
     arguments = directory.manifest().get("arguments") or []
     own = [argument for argument in arguments if argument.startswith(("hydra/launcher=", "hydra.launcher."))]
     names = {argument.removeprefix("hydra/launcher=") for argument in own}
@@ -104,7 +104,7 @@ class EvaluatedJob:
                 give_back_memory()
 
     def ends(self, jobs: Iterable[JobDirectory]) -> "EvaluationEnds":
-        """How the ends of jobs that are about to begin will show."""
+        """Return how the ends of jobs that are about to begin will show."""
         assert self.found is not None
         return self.found
 
@@ -132,13 +132,13 @@ class EvaluationEnds(Ends):
         self._why[job.name] = f"its process died ({reason})"
 
     def is_done(self, job: JobDirectory) -> bool:
-        """Whether a job has the evaluation that is asked for."""
+        """Return whether a job has the evaluation that is asked for."""
         from vae.evaluation.result import is_evaluated  # here, as it needs torch
 
         return is_evaluated(job.path, self.asked)
 
     def error(self, job: JobDirectory) -> str | None:
-        """What went wrong; None as long as nothing is known to have."""
+        """Return what went wrong; None as long as nothing is known to have."""
         lines: list[str] = []
         if job.log.exists():
             with job.log.open("rb") as log:

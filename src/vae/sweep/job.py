@@ -76,7 +76,7 @@ class RecordedTask:
         return attempt.result()
 
     def ends(self, jobs: Iterable[JobDirectory]) -> "Ends":
-        """How the ends of jobs that are about to begin will show."""
+        """Return how the ends of jobs that are about to begin will show."""
         return TrainingEnds(jobs)
 
     def _train(self, attempt: "Attempt") -> None:
@@ -86,7 +86,9 @@ class RecordedTask:
             self.task(attempt.config)
 
     def _follow(self, attempt: "Attempt") -> float | None:
-        """The part of a further rank that the scheduler has started: the first rank keeps the job's records."""
+        """Do the part of a further rank that the scheduler has started: the first rank keeps the job's
+        records.
+        """
         if attempt.job.state() == "done":
             return None
         attempt.prepare()
@@ -99,7 +101,7 @@ class Ends(ABC):
 
     @abstractmethod
     def has_come(self, job: JobDirectory) -> bool:
-        """Whether a job has ended, well or not."""
+        """Return whether a job has ended, well or not."""
 
     @abstractmethod
     def cancel(self, job: JobDirectory, reason: str) -> None:
@@ -210,7 +212,7 @@ class Attempt:
         self.job.finish(state, line.replace(" (HYDRA_FULL_ERROR=1 shows where)", ""))
 
     def result(self) -> float | None:
-        """The number that the sweep is about.
+        """Return the number that the sweep is about.
 
         Raises:
             JobError: the job failed, or was pruned.
@@ -246,7 +248,7 @@ class Attempt:
 
 
 def _name_in_loggers(loggers: DictConfig, name: str, group: str, manifest: dict[str, Any]) -> None:
-    """One run for each job in W&B and MLflow, the same one after a resume, in one group for the sweep."""
+    """Give each job one run in W&B and MLflow, the same after a resume, in one group for the sweep."""
     own_id = f"{manifest['id']}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
     values = {key.lstrip("+"): value for key, value in manifest["jobs"].get(name, {}).items()}
     if (wandb := loggers.get("wandb")) is not None:

@@ -32,7 +32,7 @@ OUTLIVES_THE_SWEEP = ("submitit_slurm",)
 
 
 def is_there(name: str) -> bool:
-    """Whether this machine has what a launcher needs."""
+    """Return whether this machine has what a launcher needs."""
     return _missing_plugin(name) is None and not _lacks_srun(name)
 
 
@@ -92,7 +92,7 @@ def check_launcher(launcher: Launcher, config: DictConfig) -> None:
 
 
 def members_of(config: DictConfig) -> Any:
-    """How many jobs are trained as one, by Ray or SLURM; None for each by itself, as evaluations are."""
+    """Return how many jobs are trained as one, by Ray or SLURM; None for each by itself, as evaluations are."""
     return OmegaConf.select(config, "sweep.members")
 
 
@@ -112,5 +112,5 @@ def ray_object_store(address: str | None) -> int | None:
 
 
 def _joins(address: str | None) -> bool:
-    """Whether Ray will join a cluster that is there."""
+    """Return whether Ray will join a cluster that is there."""
     return address not in (None, "local") or "RAY_ADDRESS" in os.environ

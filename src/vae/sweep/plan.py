@@ -49,7 +49,7 @@ class Job:
     values: Mapping[str, str]
 
     def overrides(self) -> list[str]:
-        """The values as arguments of train.py."""
+        """Return the values as arguments of train.py."""
         return [f"{key}={value}" for key, value in self.values.items()]
 
 
@@ -67,7 +67,7 @@ class Plan:
         return list(dict.fromkeys([*(key for values in self.listed for key in values), *self.axes]))
 
     def jobs(self) -> list[Job]:
-        """The jobs, the last axis varying fastest.
+        """Return the jobs, the last axis varying fastest.
 
         Raises:
             ConfigError: two of them would have the same folder.
@@ -137,12 +137,14 @@ def _remove(container: dict[Any, Any], key: str) -> None:
 
 
 def make_job(values: Mapping[str, str]) -> Job:
-    """The job with these values. Its name depends on nothing else, so that it is the same at every launch."""
+    """Return the job with these values. Its name depends on nothing else, so that it is the same at every
+    launch.
+    """
     return Job(job_name(values), values)
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
-    """The jobs, if their folders differ on file systems that ignore case, too.
+    """Return the jobs, if their folders differ on file systems that ignore case, too.
 
     Raises:
         ConfigError: two have the same folder.
@@ -156,7 +158,7 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
 
 
 def job_name(values: Mapping[str, str]) -> str:
-    """A folder's name such as `latent_size=8,objective.k=5`.
+    """Return a folder's name such as `latent_size=8,objective.k=5`.
 
     It is the same in whatever order keys were typed, and however a value was: 0.1 and 1e-1 are one job. Only
     letters, digits and `=,._+-` are used. Where a value has other characters than a list's brackets and commas, or
@@ -180,7 +182,9 @@ def _readable(value: str) -> str:
 
 @cache
 def canonical(value: str) -> str:
-    """One way of writing what can be typed in several: 1 for 1.0 and 1e0, true for True, [64,32] for [64, 32]."""
+    """Return one way of writing what can be typed in several: 1 for 1.0 and 1e0, true for True, [64,32] for
+    [64, 32].
+    """
     try:
         return _written(OverridesParser.create().parse_override(f"key={value}").value())
     except HydraException:
@@ -252,7 +256,7 @@ def _values(key: str, override: Override) -> list[str]:
 
 
 def listed_values(line: str) -> dict[str, str]:
-    """The value of each key of a listed job.
+    """Return the value of each key of a listed job.
 
     Raises:
         ConfigError: several values for a key, or none.

@@ -20,7 +20,8 @@ SPLITS = ("test", "val", "train")
 
 
 def results(directory: SweepDirectory) -> pd.DataFrame:
-    """One row a job: `job`, `status`, every varied key, every final number, `seconds`, `attempts`, `reason`.
+    """Return one row a job: `job`, `status`, every varied key, every final number, `seconds`, `attempts`,
+    `reason`.
 
     Values of keys are numbers where they are all numbers. A job that is not done has no final numbers; of others
     those of `vae.evaluate` are among them, as `evaluation/nll`. `seconds` includes what failed attempts took.
@@ -60,12 +61,14 @@ def keys_as_numbers(table: pd.DataFrame, keys: Sequence[str]) -> None:
 
 
 def axis_name(key: str) -> str:
-    """A varied key as a column is called: `trainer.x` for `+trainer.x`, `objective.beta` for `objective/beta`."""
+    """Return a varied key as a column is called: `trainer.x` for `+trainer.x`, `objective.beta` for
+    `objective/beta`.
+    """
     return key.lstrip("+").replace("/", ".")
 
 
 def varied_columns(directory: SweepDirectory) -> list[str]:
-    """The columns that vary."""
+    """Return the columns that vary."""
     return [axis_name(key) for key in directory.manifest()["axes"]]
 
 
@@ -75,7 +78,7 @@ def _split_then_name(column: str) -> tuple[int, str]:
 
 
 def measures(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
-    """The columns that are final numbers: test before val before train, then the rest, `seconds` last."""
+    """Return the columns that are final numbers: test before val before train, then the rest, `seconds` last."""
     return [name for name in table.columns if name not in {"job", "status", "attempts", "reason", *keys}]
 
 
@@ -89,14 +92,14 @@ def write_summary(directory: SweepDirectory, table: pd.DataFrame) -> None:
 
 
 def _no_formula(cell: object) -> object:
-    """A cell, behind an apostrophe where a spreadsheet would calculate it; numbers as they are."""
+    """Return a cell, behind an apostrophe where a spreadsheet would calculate it; numbers as they are."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "|", "%")):
         return cell
     return cell if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", cell, re.IGNORECASE) else f"'{cell}"
 
 
 def closing_lines(directory: SweepDirectory, seconds: float, interrupted: bool) -> tuple[str, bool]:
-    """What a sweep says when it ends, and whether all of its jobs are done."""
+    """Return what a sweep says when it ends, and whether all of its jobs are done."""
     table, metric = results(directory), directory.manifest()["metric"]
     how = "Interrupted" if interrupted else "Finished"
     lines = [f"{how} after {duration(seconds)}: {len(table)} jobs, {counted(table['status'])}"]

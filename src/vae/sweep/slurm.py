@@ -58,7 +58,7 @@ class Nodes(NamedTuple):
 
 
 def nodes_of(partition: str | None) -> list[Nodes]:
-    """The kinds of nodes in a partition, or in the default one; none where `sinfo` does not say."""
+    """Return the kinds of nodes in a partition, or in the default one; none where `sinfo` does not say."""
     try:
         lines = _ask("sinfo", "--noheader", "--exact", "--format=%P|%c|%G").splitlines()
     except (OSError, subprocess.CalledProcessError):
@@ -75,7 +75,7 @@ def nodes_of(partition: str | None) -> list[Nodes]:
 
 
 def slurm_gpus(devices: Any, partition: str | None, accelerator: str) -> Any:
-    """How many GPUs a job asks for on each node: `trainer.devices`, and none where no node has any."""
+    """Return how many GPUs a job asks for on each node: `trainer.devices`, and none where no node has any."""
     nodes = nodes_of(partition)
     if accelerator == "cpu" or (nodes and not any(node.gpus for node in nodes)):
         return None
@@ -131,7 +131,7 @@ class SlurmLauncher(Launcher):
         return []
 
     def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Elements:
-        """An element for each job, which composes its config there."""
+        """Return an element for each job, which composes its config there."""
         arguments = [
             (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
             for number, overrides in enumerate(job_overrides, first)
@@ -139,7 +139,7 @@ class SlurmLauncher(Launcher):
         return self.element, arguments, [[self._directory(overrides)] for overrides in job_overrides]
 
     def _stacks(self, job_overrides: Sequence[Sequence[str]], first: int) -> Elements:
-        """An element for each stack, which finds its jobs' configs saved."""
+        """Return an element for each stack, which finds its jobs' configs saved."""
         jobs = composed_jobs(self.hydra_context, self.config, job_overrides, first)
         save(jobs)
         groups = [[JobDirectory(path) for path, _ in stack] for stack in stacks(jobs, members_of(self.config))]
@@ -185,7 +185,7 @@ class SlurmLauncher(Launcher):
         return [job.job_id for job in jobs]
 
     def _folder(self) -> Path:
-        """Of submitit, within the sweep's directory."""
+        """Return submitit's folder, within the sweep's directory."""
         return Path(self.params["submitit_folder"]).parent
 
     def _asked_for(self) -> str:
@@ -208,7 +208,9 @@ class Stack:
         train_saved(self.task, paths, self.trust)
 
     def checkpoint(self, paths: Sequence[str]) -> Any:
-        """What submitit queues again at the time limit: the same, as each job goes on from its checkpoint."""
+        """Return what submitit queues again at the time limit: the same, as each job goes on from its
+        checkpoint.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, paths)
@@ -264,7 +266,7 @@ class Watch:
             raise ChildProcessError(f"SLURM ended jobs: {counts}; {first} has what the first of them printed")
 
     def _forget_ended(self) -> bool:
-        """Whether there is still something to wait for."""
+        """Return whether there is still something to wait for."""
         left = {name: [job for job in group if not self.ends.has_come(job)] for name, group in self._left.items()}
         self._left = {name: group for name, group in left.items() if group}
         return bool(self._left)

@@ -84,7 +84,7 @@ class StackedLauncher(Launcher):
         return []
 
     def _processes(self, jobs: int) -> int:
-        """How many processes there are to be."""
+        """Return how many processes there are to be."""
         if self.processes != "auto":
             return min(int(self.processes), jobs)
         on_gpus = self.config.trainer.accelerator != "cpu" and gpu_count()
@@ -126,7 +126,7 @@ class StackedLauncher(Launcher):
 def composed_jobs(
     context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> Jobs:
-    """The directory of each job, which is made and told what was typed for it, and its config, resolved.
+    """Return the directory of each job, which is made and told what was typed for it, and its config, resolved.
 
     Args:
         context: Hydra's.
@@ -163,7 +163,7 @@ def _composed(
 
 
 def shared_out(jobs: Jobs, processes: int) -> list[Jobs]:
-    """The jobs of each process: of every group that may be stacked, each gets an equal part.
+    """Return the jobs of each process: of every group that may be stacked, each gets an equal part.
 
     A group is cut only so that no process is idle: the larger a stack, the less time each member takes.
     """
@@ -175,7 +175,7 @@ def shared_out(jobs: Jobs, processes: int) -> list[Jobs]:
 
 
 def stacks(jobs: Jobs, members: int | str) -> list[Jobs]:
-    """The jobs of each stack: at most so many that may be trained as one; `auto` for all of these."""
+    """Return the jobs of each stack: at most so many that may be trained as one; `auto` for all of these."""
     return [
         part
         for group in _groups(jobs)
@@ -184,7 +184,7 @@ def stacks(jobs: Jobs, members: int | str) -> list[Jobs]:
 
 
 def _groups(jobs: Jobs) -> list[Jobs]:
-    """The jobs by what must be equal in a stack."""
+    """Return the jobs by what must be equal in a stack."""
     groups = defaultdict(list)
     for job in jobs:
         groups[stack_key(job[1])].append(job)
@@ -192,13 +192,13 @@ def _groups(jobs: Jobs) -> list[Jobs]:
 
 
 def _cut(group: Jobs, parts: int) -> list[Jobs]:
-    """A group in so many parts, or fewer, none of which is larger than others by more than the rest."""
+    """Return a group in so many parts, or fewer, none of which is larger than others by more than the rest."""
     size = -(-len(group) // parts)
     return [group[first : first + size] for first in range(0, len(group), size)]
 
 
 def stack_key(config: DictConfig) -> str:
-    """What must be equal for jobs to be trained as one."""
+    """Return what must be equal for jobs to be trained as one."""
     whole = OmegaConf.to_container(config, resolve=True)
     assert isinstance(whole, dict)
     shared: dict[Any, Any] = {key: value for key, value in whole.items() if key not in APART}
@@ -220,7 +220,9 @@ def stack_key(config: DictConfig) -> str:
 
 
 def _without_numbers(node: Any) -> Any:
-    """A config node in which every fraction is only that, as is β; 0 is something else, since it switches off."""
+    """Return a config node in which every fraction is only that, as is β; 0 is something else, since it
+    switches off.
+    """
     if not isinstance(node, dict):
         return node
     return {
@@ -240,7 +242,7 @@ def save(jobs: Jobs) -> None:
 
 
 def name_of(task: Task) -> str:
-    """Where another process finds what trains a job."""
+    """Return where another process finds what trains a job."""
     # Of `python -m vae.train` the module is called __main__, which is another one there.
     return f"{task.__module__.replace('__main__', 'vae.train')}:{task.__name__}"
 
@@ -293,7 +295,7 @@ def train_together(attempts: Sequence[Attempt], task: Task, members: int | str) 
 
 
 def main(parent: int, given: Mapping[str, Any]) -> None:
-    """A worker's part: train the jobs whose configs the launcher has saved, for as long as the launcher lives."""
+    """Train the jobs whose configs the launcher has saved, for as long as the launcher lives."""
     from vae.command.distributed import end_with_parent
 
     end_with_parent(parent)

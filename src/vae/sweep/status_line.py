@@ -97,7 +97,7 @@ class StatusLine:
             self._best = (value, name)
 
     def line(self) -> str:
-        """The line as it is now."""
+        """Return the line as it is now."""
         counts: Counter[str] = Counter(self._states.values())
         ended = sum(counts[state] for state in ENDED)
         since = ended - self._already

@@ -58,11 +58,11 @@ class Sweep(Sweeper):
 
     @abstractmethod
     def read(self, overrides: Sequence[Override], varied: Collection[str]) -> Plan:
-        """What is swept; the keys in `varied` are axes even with a single value."""
+        """Return what is swept; the keys in `varied` are axes even with a single value."""
 
     @abstractmethod
     def known_jobs(self, plan: Plan) -> list[Job]:
-        """The jobs that are known before any has run."""
+        """Return the jobs that are known before any has run."""
 
     @abstractmethod
     def run(self, plan: Plan, jobs: list[Job]) -> None:
@@ -128,7 +128,7 @@ class Sweep(Sweeper):
             self._close(time.monotonic() - begun)
 
     def _list(self, jobs: Sequence[Job]) -> None:
-        """What a dry run prints."""
+        """Print the jobs of a dry run."""
         states = self.directory.states(jobs)
         for name, state in states.items():
             print(f"{state:<11} {name}")

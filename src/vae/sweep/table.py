@@ -65,7 +65,7 @@ def table(*where: str | Path) -> pd.DataFrame:
 
 
 def _runs(where: Sequence[str | Path]) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Each run's directory, and the keys that were typed for it with their values."""
+    """Yield each run's directory, and the keys that were typed for it with their values."""
     for pattern in where:
         if str(pattern) == "last":
             pattern = SweepDirectory("last").path
@@ -85,7 +85,7 @@ def _runs(where: Sequence[str | Path]) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def _baselines(where: Sequence[str | Path]) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """Of each model of the files of `vae.baselines`: the file, what its bound is of, its name and its numbers."""
+    """Yield the file of each model of `vae.baselines`, what its bound is of, its name and its numbers."""
     for pattern in where:
         for path in sorted(Path(found) for found in glob.glob(str(Path(pattern).expanduser()))):
             if path.suffix == ".json":
@@ -104,7 +104,7 @@ def _typed(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def keys_of(frame: pd.DataFrame) -> list[str]:
-    """The columns of `table` that are keys."""
+    """Return the columns of `table` that are keys."""
     numbers = ("epochs", "steps", "best_step", "parameters", "seconds")
     return [name for name in frame if name not in (*COLUMNS, *numbers) and "/" not in name]
 
@@ -200,7 +200,7 @@ def _paired(best: pd.DataFrame, other: pd.DataFrame, metric: str, over: str, lev
 
 
 def _holm(tests: Mapping[Values, Against]) -> dict[Values, Against]:
-    """The same with p-values that hold for all of them together."""
+    """Return the same with p-values that hold for all of them together."""
     known = sorted((each.p, values) for values, each in tests.items() if not math.isnan(each.p))
     adjusted, least = {}, 0.0
     for place, (p, values) in enumerate(known):

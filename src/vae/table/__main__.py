@@ -28,7 +28,7 @@ def print_table(config: "DictConfig") -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     sys.argv = quote_argument(sys.argv, "runs", lists=True)
     print_table()
 

@@ -77,12 +77,12 @@ class TrainedModel:
         return as_maps(z, self.model.posterior.grid)
 
     def to(self, device: str | torch.device) -> "TrainedModel":
-        """The same model, moved to a device."""
+        """Return the same model, moved to a device."""
         self.model.to(device)
         return self
 
     def x(self, images: Images) -> Float[Tensor, "B C H W"]:
-        """Images as the x of the model, on its device."""
+        """Return images as the x of the model, on its device."""
         batch = as_tensor(images, self.image_shape, self.data.background)
         if batch.dtype == torch.uint8:
             with torch.random.fork_rng(devices=[]):
@@ -130,14 +130,15 @@ class TrainedModel:
         return torch.cat([self.model.reconstruct(x, y) for x, y in self._batches(images, label)])
 
     def elbo(self, images: Images, k: int = 1, label: Label = None) -> Float[Tensor, " B"]:
-        """The evidence lower bound of each image in nats, from k draws."""
+        """Return the evidence lower bound of each image in nats, from k draws."""
         with torch.no_grad():
             return torch.cat([self.model.elbo(x, k, y) for x, y in self._batches(images, label)])
 
     def log_marginal(
         self, images: Images, k: int = 5000, proposal: str = "posterior", label: Label = None
     ) -> LogMarginal:
-        """log p(x), or log p(x|y), of each image in nats by importance sampling: `log_px`, `stderr`, `ess`, ….
+        """Return log p(x), or log p(x|y), of each image in nats by importance sampling: `log_px`, `stderr`,
+        `ess`, ….
 
         Args:
             images: as everywhere.
@@ -169,7 +170,7 @@ class TrainedModel:
         yield from zip(parts, [None] * len(parts) if told is None else told.split(BATCH), strict=True)
 
     def _told(self, label: Label, n: int) -> Int64[Tensor, " N"] | None:
-        """One label for each of n images or z, where any are given.
+        """Return one label for each of n images or z, where any are given.
 
         Raises:
             ConfigError: the model is told none, or they are not n, or no labels.
@@ -319,7 +320,7 @@ def draws_at(temperature: float, p: Distribution, n: int) -> Float[Tensor, "N D"
 
 
 def _mean(p: Distribution) -> Float[Tensor, " D"]:
-    """The mean of a distribution, estimated from draws where it has no closed form."""
+    """Return the mean of a distribution, estimated from draws where it has no closed form."""
     try:
         return p.mean
     except NotImplementedError:

@@ -48,7 +48,7 @@ BROUGHT = (
 
 
 def brought(config: DictConfig, choices: Mapping[str, Any], typed: Sequence[str]) -> str:
-    """One line: what the choice of data has chosen beside the images, apart from what the user typed.
+    """Return one line: what the choice of data has chosen beside the images, apart from what the user typed.
 
     Args:
         config: a composed config.
@@ -62,7 +62,7 @@ def brought(config: DictConfig, choices: Mapping[str, Any], typed: Sequence[str]
 
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentModel:
-    """The model of a config, with its weights drawn from the default generator."""
+    """Return the model of a config, with its weights drawn from the default generator."""
     model = _assembled(config, image_shape)
     initialize(model, config.init)
     return model
@@ -81,7 +81,7 @@ def _assembled(config: DictConfig, image_shape: tuple[int, int, int]) -> LatentM
 
 
 def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | None = None) -> VAEModule:
-    """The model, its objective, metrics and optimiser.
+    """Return the model, its objective, metrics and optimiser.
 
     Args:
         config: a composed config.
@@ -133,7 +133,8 @@ def build_module(config: DictConfig, data: ImageDataModule, trainer: Trainer | N
 def _module_class(
     config: DictConfig, model: LatentModel, objective: Objective, data: ImageDataModule, trainer: Trainer
 ) -> Callable[..., VAEModule]:
-    """How the steps are taken: one by one, several at once, together with a stack's other members, or as a graph.
+    """Return how the steps are taken: one by one, several at once, together with a stack's other members, or
+    as a graph.
 
     Raises:
         ConfigError: they are to be a CUDA graph and cannot.
@@ -155,7 +156,7 @@ def _module_class(
 
 
 def _obstacles(config: DictConfig, trainer: Trainer, graph: bool) -> Iterator[str]:
-    """What in a run's options keeps its steps from being taken with others', or as a CUDA graph."""
+    """Yield what in a run's options keeps its steps from being taken with others', or as a CUDA graph."""
     yield from obstacles(trainer, clipped=True)
     if config.fit_prior_to is not None:
         yield "fit_prior_to trains the prior alone"
@@ -184,7 +185,7 @@ def _check_size(config: DictConfig, image_shape: tuple[int, int, int]) -> None:
 
 
 def _whole_numbers(node: Any) -> Iterator[int]:
-    """All whole numbers in nested containers, and 0."""
+    """Yield all whole numbers in nested containers, and 0."""
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
     yield node if isinstance(node, int) else 0
     for child in children:
@@ -203,7 +204,7 @@ def _check_step(objective: Objective, batch_size: int, model: LatentModel) -> No
 
 
 def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
-    """What the metrics of this model on these images must know."""
+    """Return what the metrics of this model on these images must know."""
     return Sizes(
         image_shape=data.image_shape,
         latent_size=model.latent_size,
@@ -216,7 +217,7 @@ def sizes_of(model: LatentModel, data: ImageDataModule) -> Sizes:
 
 
 def data_name(data: ImageDataModule) -> str:
-    """What the images are, as in `data=…`: mnist, fashion_mnist, celeba, …"""
+    """Return what the images are, as in `data=…`: mnist, fashion_mnist, celeba, …"""
     name = getattr(data, "set_name", type(data).__name__)
     return re.sub("(?<=[a-z])(?=[A-Z]{2})", "_", name).lower()
 
@@ -278,7 +279,9 @@ def build_trainer(config: DictConfig) -> Trainer:
 
 
 def _named(config: DictConfig, group: str, message: str) -> str:
-    """The keys of a group that a library's message names, with their values; all of them if it names none."""
+    """Return the keys of a group that a library's message names, with their values; all of them if it names
+    none.
+    """
     values = {key: value for key, value in config[group].items() if not str(key).startswith("_")}
     found = {key: value for key, value in values.items() if re.search(rf"(?i)\b{key}\b", message)}
     return ", ".join(f"{group}.{key}={written(value)}" for key, value in (found or values).items()) or group
@@ -375,7 +378,7 @@ def _last_to_the_end(callbacks: dict[str, Any]) -> dict[str, Any]:
 
 
 def explained(config: DictConfig, trainer: Trainer, error: Exception) -> Exception:
-    """The line for a library's error of which the keys are known; any other error as it is.
+    """Return the line for a library's error of which the keys are known; any other error as it is.
 
     These are a monitored number that there is none of, and memory that does not suffice.
     """
@@ -396,7 +399,7 @@ def explained(config: DictConfig, trainer: Trainer, error: Exception) -> Excepti
 
 
 def best_checkpoint(trainer: Trainer, run: RunDirectory) -> Path | None:
-    """The checkpoint whose numbers are the run's: the best by what the callback `best` monitors.
+    """Return the checkpoint whose numbers are the run's: the best by what the callback `best` monitors.
 
     Where it has seen no validation, that is the last one, which becomes best.ckpt; None where none was written.
     """
@@ -411,7 +414,7 @@ def best_checkpoint(trainer: Trainer, run: RunDirectory) -> Path | None:
 
 
 def hide_unused_gpus(trainer: Trainer) -> None:
-    """Of a run on the CPU, tell CUDA that there is no device.
+    """Tell CUDA that there is no device, if the run is on the CPU.
 
     torch (2.15) asks in every optimiser step whether there is a GPU, for which it loads NVIDIA's management
     library anew: a third of a millisecond on a machine without one, unless none is visible.
@@ -421,7 +424,7 @@ def hide_unused_gpus(trainer: Trainer) -> None:
 
 
 def present(group: Mapping[str, Any]) -> list[Any]:
-    """The members of a group that are not switched off with null."""
+    """Return the members of a group that are not switched off with null."""
     return [member for member in group.values() if member is not None]
 
 

@@ -44,7 +44,7 @@ class Execution:
 
 
 def compile_mode(option: object) -> str | None:
-    """The mode of `compile=true`, `compile=false` and `compile.mode=…`; None for not to compile.
+    """Return the mode of `compile=true`, `compile=false` and `compile.mode=…`; None for not to compile.
 
     Raises:
         ConfigError: there is no such mode.
@@ -79,7 +79,7 @@ def set_network_type(model: LatentModel, precision: str) -> None:
 
 
 def _in_type(forward: Callable[..., Tensor], dtype: torch.dtype) -> Callable[..., Tensor]:
-    """The same with products and convolutions in `dtype`, the result in the type of what it is given."""
+    """Return the same with products and convolutions in `dtype`, the result in the type of what it is given."""
 
     def run(values: Tensor, *label: Tensor) -> Tensor:
         with torch.autocast(values.device.type, dtype):
@@ -116,7 +116,7 @@ def terms_of(model: LatentModel, objective: Objective, execution: Execution) -> 
 
 
 def losses_of(losses: Losses, execution: Execution) -> Losses:
-    """The same function, compiled if it is to be.
+    """Return the same function, compiled if it is to be.
 
     It is one graph for the whole of training, whose batches all have one shape; evaluation, with its shorter last
     batch and other numbers of draws, is not compiled. The noise is drawn outside, so that the numbers are those of

@@ -138,7 +138,7 @@ def announce(config: DictConfig, chosen: dict[str, object]) -> None:
 
 
 def final_numbers(module: VAEModule, trainer: Trainer, seconds: float) -> dict[str, float]:
-    """The last number of each name that was logged, and of which weights and how much training they are."""
+    """Return the last number of each name that was logged, and of which weights and how much training they are."""
     return module.latest | {
         "epochs": module.epochs,
         "steps": trainer.global_step,

@@ -43,7 +43,7 @@ def name_after(argv: list[str]) -> list[str]:
 
 
 def fitted_run(path: str) -> "RunDirectory":
-    """The run to whose codes or latents a prior is fitted.
+    """Return the run to whose codes or latents a prior is fitted.
 
     Raises:
         ConfigError: there is none, or it has not been finished.

@@ -47,7 +47,7 @@ def initialize(model: LatentModel, name: str) -> None:
 
 
 def _drawn_by_torch(model: LatentModel) -> Iterator[nn.Linear | nn.Conv2d | nn.ConvTranspose2d]:
-    """The linear and convolutional layers whose weights nobody has started otherwise."""
+    """Yield the linear and convolutional layers whose weights nobody has started otherwise."""
     parts = (model.encoder, model.decoder, model.posterior, model.prior, model.likelihood)
     own = {module for part in parts if part.own_init for module in part.modules()}
     for module in model.modules():

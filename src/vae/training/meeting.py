@@ -63,7 +63,7 @@ class Meeting:
         self._admitted: dict[str, list[int]] = {}
 
     def run(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-        """The results of all tasks, whose trainings meet here; of one that raised, the exception."""
+        """Return the results of all tasks, whose trainings meet here; of one that raised, the exception."""
         results: list[Any] = [None] * len(tasks)
         contexts = self._contexts = [_Context() for _ in tasks]
         self._turns = [threading.Semaphore(0) for _ in tasks]
@@ -149,7 +149,7 @@ class Meeting:
         return due
 
     def _admit(self, key: str) -> list[int]:
-        """Those of a key who take steps: as many as fit, until all of them have ended; then the next."""
+        """Return those of a key who take steps: as many as fit, until all of them have ended; then the next."""
         admitted = [number for number in self._admitted.get(key, []) if number not in self._ended]
         if not admitted:
             alike = [number for number in self.waiting if self.keys[number] == key]
@@ -190,7 +190,7 @@ _meeting: ContextVar[Meeting | None] = ContextVar("meeting", default=None)
 
 
 def current_meeting() -> Meeting | None:
-    """The meeting of whose members this is one; None for a run by itself."""
+    """Return the meeting of whose members this is one; None for a run by itself."""
     return _meeting.get()
 
 
@@ -229,7 +229,8 @@ def steps_together(runs: StackedRuns, requests: Sequence[Request]) -> Taken:
 
 
 def fitting(module: VAEModule) -> int:
-    """The members of a stack that fit into four fifths of the memory that is free, all of this module's size.
+    """Return the members of a stack that fit into four fifths of the memory that is free, all of this module's
+    size.
 
     Each has its weights, their gradients and the two averages of Adam, and what is kept of a step for its
     gradients: that is measured in one step, and counted twice for what is freed on the way.

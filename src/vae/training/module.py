@@ -89,7 +89,9 @@ class VAEModule(LightningModule):
         """The step of the checkpoint whose weights are evaluated; None for those that training left."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh the terms."""
+        """Return the loss of one batch: draw the noise, encode, draw z, decode, and let the objective weigh
+        the terms.
+        """
         x, seen, noise = self.drawn(batch)
         label = (batch.label.to(x.device),) if self.uses_labels else ()
         loss, distortion, rate = self.losses(x, seen, noise, self.trainer.global_step, *label)
@@ -107,7 +109,7 @@ class VAEModule(LightningModule):
         return bool(self.model.classes or self.model.prior.classes or self.objective.uses_labels)
 
     def drawn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Images x (B, C, H, W), what the encoder sees of them, and noise (K, B, E).
+        """Return images x (B, C, H, W), what the encoder sees of them, and noise (K, B, E).
 
         A rank's draws are its share of those that one rank has for the whole batch.
         """
@@ -123,7 +125,7 @@ class VAEModule(LightningModule):
     def forward(
         self, x: Tensor, seen: Tensor, noise: Tensor, step: int | Tensor, label: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of images x of which the encoder sees `seen`, and the distortion and the rate of each.
+        """Return the loss of images x of which the encoder sees `seen`, and the distortion and the rate of each.
 
         With labels they are those of a bound on log p(x|y) where a network is told them, and on log p(x, y) where
         a prior learns from them.
@@ -219,14 +221,14 @@ class VAEModule(LightningModule):
         return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser of all parameters that are trained, and its scheduler."""
+        """Return the optimiser of all parameters that are trained, and its scheduler."""
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
 
     def _schedule(self) -> dict[str, Any]:
-        """What the learning rate of each epoch is made of."""
+        """Return what the learning rate of each epoch is made of."""
         parts = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         return {name: dict(part.keywords) for name, part in parts.items() if isinstance(part, partial)}
 

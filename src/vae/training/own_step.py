@@ -44,7 +44,7 @@ class OwnStep:
         self.optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's."""
+        """Return the optimiser's."""
         return self.optimizer.state_dict() if self._restored is None else self._restored
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

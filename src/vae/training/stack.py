@@ -87,7 +87,9 @@ def obstacle(model: LatentModel, objective: Objective, compiled: bool = False) -
 
 
 def may_be_padded(model: LatentModel, objective: Objective) -> bool:
-    """Whether models of other latent sizes may join, with surplus latents of KL 0, z = 0 and no gradient."""
+    """Return whether models of other latent sizes may join, with surplus latents of KL 0, z = 0 and no
+    gradient.
+    """
     posterior = model.posterior
     known = isinstance(posterior, DiagonalGaussian) and isinstance(model.prior, StandardNormal)
     # Else σ of a surplus latent is not 1, and its KL not 0; maps have none at the end of z.
@@ -161,7 +163,7 @@ class StackedRuns:
         return taken._replace(norm=self._norm()) if norm_due and self.clip is None else taken
 
     def _state(self) -> list[Tensor]:
-        """All that a step changes."""
+        """Return all that a step changes."""
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
         return [*self.parameters.values(), *self.buffers.values(), *filter(torch.is_tensor, moments)]
 
@@ -216,7 +218,7 @@ class StackedRuns:
         return batched(self.parameters, self.buffers, self.numbers, x, seen, noise)
 
     def _norm(self) -> Tensor:
-        """The norm of each run's gradient."""
+        """Return the norm of each run's gradient."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         return torch.stack([vector_norm(g, dim=tuple(range(1, g.ndim))) for g in gradients]).square().sum(0).sqrt()
 
@@ -278,7 +280,7 @@ class StackedRuns:
         }
 
     def _masks(self) -> dict[str, Tensor]:
-        """Of each parameter that some runs have fewer of: 1 where a run has it, and 0 where there is a surplus.
+        """Return, of each parameter that some runs have fewer of, 1 where a run has it, and else 0.
 
         A surplus latent is to stay at μ = 0, σ = 1 and z = 0, but a density of z has a gradient by ln σ there.
         """
@@ -295,7 +297,9 @@ class StackedRuns:
         return torch.stack([self._padded(_tensor(run, name).detach(), run, shape) for run in self.runs])
 
     def _joint_optimizer(self) -> tuple[torch.optim.Optimizer, list[Any]]:
-        """One optimiser, with a group of parameters for each stretch of runs whose own have the same numbers."""
+        """Return one optimiser, with a group of parameters for each stretch of runs whose own have the same
+        numbers.
+        """
         numbers = [{k: v for k, v in o.param_groups[0].items() if k != "params"} for o in self.optimizers]
         same = groupby(range(len(numbers)), key=lambda run: repr(numbers[run]))
         stretches = [list(stretch) for _, stretch in same]
@@ -327,7 +331,7 @@ class StackedRuns:
         return optimizer, [(slices, trained[name]) for name, slices in self._slices_of.items()]
 
     def _joint_state(self, name: str, first: int, part: Tensor) -> dict[str, Any]:
-        """The states of a parameter in the runs' own optimisers, which have some where the runs go on."""
+        """Return the states of a parameter in the runs' own optimisers, which have some where the runs go on."""
         runs = self.runs[first : first + len(part)]
         states = [self.optimizers[first + n].state.get(run.get_parameter(name), {}) for n, run in enumerate(runs)]
         return {
@@ -340,24 +344,26 @@ class StackedRuns:
         }
 
     def _device_of_steps(self, step: Tensor) -> torch.device:
-        """Where the optimiser counts: on the GPU if its step is part of a graph."""
+        """Return where the optimiser counts: on the GPU if its step is part of a graph."""
         return self.widest.device if self.is_captured else step.device
 
     def _padded(self, own: Tensor, run: VAEModule, shape: torch.Size) -> Tensor:
-        """A tensor of a run with fewer latents in the shape of the widest's, with nought for the surplus ones."""
+        """Return a tensor of a run with fewer latents in the shape of the widest's, with nought for the
+        surplus ones.
+        """
         for axis, places in self._places(own.shape, run, shape):
             size = [*own.shape[:axis], shape[axis], *own.shape[axis + 1 :]]
             own = own.new_zeros(size).index_copy(axis, places.to(own.device), own)
         return own
 
     def _own_part(self, wide: Tensor, run: VAEModule, name: str) -> Tensor:
-        """The part of the widest's tensor that a run with fewer latents has."""
+        """Return the part of the widest's tensor that a run with fewer latents has."""
         for axis, places in self._places(_tensor(run, name).shape, run, wide.shape):
             wide = wide.index_select(axis, places.to(wide.device))
         return wide
 
     def _places(self, own: torch.Size, run: VAEModule, wide: torch.Size) -> Iterator[tuple[int, Tensor]]:
-        """The axes along which a run's tensor is smaller, and where its entries are in the widest's.
+        """Yield the axes along which a run's tensor is smaller, and where its entries are in the widest's.
 
         An axis has an entry for each latent, or for each mean and then for each ln σ.
         """
@@ -370,7 +376,7 @@ class StackedRuns:
 
 
 def _tensor(run: VAEModule, name: str) -> Tensor:
-    """A parameter or a buffer by its name."""
+    """Return a parameter or a buffer by its name."""
     owner, _, leaf = name.rpartition(".")
     return getattr(run.get_submodule(owner), leaf)
 
@@ -404,7 +410,9 @@ class Feed:
         self._places: tuple[Tensor, ...] = ()
 
     def __call__(self, members: Sequence[tuple[VAEModule, Batch]]) -> tuple[Tensor, Tensor, Tensor]:
-        """x and seen (B, C, H, W) if all have the same, else (M, B, C, H, W); noise (K, B, E) or (M, K, B, E)."""
+        """Return x and seen (B, C, H, W) if all have the same, else (M, B, C, H, W); noise (K, B, E) or (M, K,
+        B, E).
+        """
         streams = dict[tuple[int, int], list[int]]()
         for place, (module, batch) in enumerate(members):
             streams.setdefault((batch.key, module.model.latent_size), []).append(place)

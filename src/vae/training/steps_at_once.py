@@ -96,7 +96,7 @@ class StepsAtOnce(VAEModule):
 
 
 def steps_at_once(trainer: Trainer, asked: int | str, pixels: int, clipped: bool = False) -> int:
-    """The number of steps in a group.
+    """Return the number of steps in a group.
 
     Args:
         trainer: that will train.
@@ -119,7 +119,7 @@ def steps_at_once(trainer: Trainer, asked: int | str, pixels: int, clipped: bool
 
 
 def obstacles(trainer: Trainer, clipped: bool = False) -> Iterator[str]:
-    """What needs Lightning's loop at every step.
+    """Yield what needs Lightning's loop at every step.
 
     Args:
         trainer: that will train.

@@ -121,12 +121,12 @@ def sample(names: Sequence[str], always: Sequence[str]) -> list[str]:
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a row that have a value, as plain Python's."""
+    """Return the entries of a row that have a value, as plain Python's."""
     return {name: getattr(value, "item", lambda v=value: v)() for name, value in row.items() if not pd.isna(value)}
 
 
 def reproduce(directory: SweepDirectory, job: Job) -> str:
-    """The command that trains one job by itself."""
+    """Return the command that trains one job by itself."""
     ignored = ("hydra.", "hydra/", "sweep=", "sweep.")
     shared = [a for a in directory.manifest()["constants"] if not a.lstrip("+~").startswith(ignored)]
     folders = (f"{CONFIG_DIR}=", f"{SEARCHPATH}=")
@@ -159,7 +159,7 @@ def means_over_seeds(table: pd.DataFrame, keys: Sequence[str], names: Sequence[s
 
 
 def curve(path: Path) -> dict[str, list[list[float]]]:
-    """Each logged number of a run as its steps and its values, thinned evenly, with the last one kept."""
+    """Return each logged number of a run as its steps and its values, thinned evenly to the last one."""
     found = {name: each.thinned(CURVE_POINTS) for name, each in read_curves(path).items()}
     logged = {name: each for name, each in found.items() if name.startswith(("train/", "val/"))}
     return {name: [list(each.steps), [float(f"{v:.6g}") for v in each.values]] for name, each in logged.items()}

@@ -28,7 +28,7 @@ def write_report(path: str | Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """The command; its exit status."""
+    """Run the command; return its exit status."""
     try:
         if len(arguments) != 1 or not arguments[0].startswith("dir="):
             raise ConfigError("usage: python -m vae.sweep.report dir=<sweep directory>")

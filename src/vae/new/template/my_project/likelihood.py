@@ -28,5 +28,5 @@ class LaplaceLikelihood(Likelihood):
         return Independent(Laplace(params, self.scale, validate_args=False), 3, validate_args=False)
 
     def params_from_mean(self, mean: Tensor) -> Tensor:
-        """The decoder's output at which E[x|z] is `mean`."""
+        """Return the decoder's output at which E[x|z] is `mean`."""
         return mean
