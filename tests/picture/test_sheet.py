@@ -1,5 +1,6 @@
 """Sheets: where each image stands, what is written beside it, and that a PNG gives both back."""
 
+import io
 from pathlib import Path
 from typing import IO
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from linear_gaussian import linear_model
-from vae.picture.figure import frame, read_sheet, save_animation, save_figure, save_latent_scatter
+from vae.picture.figure import draw_sheet, frame, read_sheet, save_animation, save_figure, save_latent_scatter
 from vae.picture.sheet import (
     GAP,
     PAD,
@@ -92,6 +93,14 @@ def test_figures_fit_a_page(tmp_path: Path, n: int, columns: int, side: int) -> 
     width, height = (float(number) / 72 for number in box.split()[2:])
     assert width <= 6.6
     assert height <= 9.1
+
+
+def test_dots_are_those_that_matplotlib_would_draw() -> None:
+    sheet = Sheet(torch.rand(12, 3, 5, 7), 4, "A title, ½", [latent_name(row) for row in range(3)], y="latent")
+    figure, _ = draw_sheet(sheet)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    assert np.array_equal(np.asarray(Image.open(file).convert("RGB")), frame(sheet))
 
 
 def test_frames_of_one_layout_have_one_size() -> None:

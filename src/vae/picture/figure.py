@@ -65,12 +65,11 @@ def _dots(figure: Any, said: dict[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
     canvas, (shown,) = FigureCanvasAgg(figure), figure.axes[0].images
     shown.set_visible(False)
     canvas.draw()
-    shown.set_visible(True)
-    dots = np.array(canvas.buffer_rgba())[..., :3]
+    dots = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     left, top, width, height = said["sheet"]
     pixels = np.asarray(shown.get_array())
     dots[top : top + height, left : left + width] = pixels.repeat(said["dot"], 0).repeat(said["dot"], 1)
-    return np.ascontiguousarray(dots)
+    return dots
 
 
 def draw_sheet(sheet: Sheet) -> tuple[Any, dict[str, Any]]:
