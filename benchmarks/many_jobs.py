@@ -6,7 +6,6 @@ files, and the time and the size of summary and report. Other keys, such as
 hydra/launcher=joblib hydra.launcher.n_jobs=16, are given on.
 """
 
-import json
 import os
 import random
 import re
@@ -22,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from omegaconf import DictConfig, OmegaConf
 
 from vae.command.command import command
-from vae.run.files import write_atomically
+from vae.run.files import to_json, write_atomically
 from vae.sweep.directory import SweepDirectory
 from vae.sweep.report.write import write_report
 
@@ -45,7 +44,7 @@ def stand_in(config: DictConfig) -> float:
     (run / "metrics.csv").write_text("\n".join(["step,epoch,train/elbo", *rows]), encoding="utf-8")
     metrics = numbers | {"epochs": 60, "steps": 60, "seconds": 1.0}
     # Whole or not at all, as a killed job's would be.
-    write_atomically(run / "metrics.json", json.dumps(metrics) + "\n")
+    write_atomically(run / "metrics.json", to_json(metrics) + "\n")
     return value
 
 
